@@ -1,0 +1,46 @@
+# Everything here sets itself up: no root, no service running beforehand.
+PYTHON  ?= python3
+BIN     := .venv/bin
+SPEED   ?= 60
+SCENARIO ?= storm
+SECONDS ?=
+COUNT   ?=
+
+.PHONY: demo test check bench campaign lock clean setup
+.DEFAULT_GOAL := demo
+
+setup: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pondwatch needs Python 3.11 or newer; $(PYTHON) is older: choose one with make PYTHON=python3.12" >&2; exit 3; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: install Debian's package python3-venv and run make again" >&2; exit 3; }
+	@echo "setting up .venv (once, about a minute)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch .venv/ready
+
+demo: setup
+	@$(BIN)/python -m hardware_sim.demo --scenario $(SCENARIO) --speed $(SPEED) $(if $(SECONDS),--seconds $(SECONDS))
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+campaign: setup
+	@COUNT=$(COUNT) SECONDS=$(SECONDS) $(BIN)/python -m pytest -m campaign --timeout 0 -s $(ARGS)
+
+# The lock names every wheel by hash; made with uv, read by pip.
+lock:
+	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+
+clean:
+	rm -rf .venv build

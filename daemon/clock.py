@@ -1,0 +1,103 @@
+"""Wall and monotonic time, and the bench's rate.
+
+Three times are told apart. *Wall* time (UTC) stamps; it may step. *Monotonic* time measures; it never
+steps. The *schedule* runs on monotonic time carrying the wall's phase, so that a stepped wall clock
+moves the stamps and never delays a poll.
+
+On the bench the clock may run faster: schedule, holds, windows and stamps follow the rate; deadlines on
+wires and sockets stay real and are kept by the event loop. Bench and daemon agree by one shared text,
+`<rate>@<real epoch seconds>`: bench time = epoch + (real time - epoch) x rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Self
+
+NS = 1_000_000_000
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class BenchRateRefused(ValueError):
+    """A rate other than 1 was asked of a gateway that is not simulated."""
+
+
+class Clock:
+    """The one source of time, handed to whoever needs it.
+
+    Args:
+        rate: bench seconds per real second; 1.0 on every gateway.
+        origin_ns: real wall time (ns, UTC) at which bench time equals real time.
+    """
+
+    def __init__(self, rate: float = 1.0, origin_ns: int = 0) -> None:
+        self.rate = rate
+        self._origin_ns = origin_ns
+        self._mono_origin_ns = time.monotonic_ns()
+        self._offset_ns = self.wall_ns() - self.monotonic_ns()
+        self.steps = 0
+
+    @classmethod
+    def parse(cls, text: str, *, simulated: bool) -> Self:
+        """The clock that `PONDWATCH_BENCH_CLOCK` asks for; empty text is the real clock.
+
+        Raises:
+            BenchRateRefused: the site is not marked simulated, or the text is not `rate@seconds`.
+        """
+        if not text:
+            return cls()
+        rate, at, origin = text.partition("@")
+        try:
+            clock = cls(float(rate), int(float(origin) * NS)) if at else cls(float(rate), time.time_ns())
+        except ValueError:
+            raise BenchRateRefused(
+                f"PONDWATCH_BENCH_CLOCK is {text!r}; it must be RATE@EPOCH_SECONDS"
+            ) from None
+        if not simulated:
+            raise BenchRateRefused(
+                "PONDWATCH_BENCH_CLOCK is set, but the site file does not say [site] mode = "
+                '"simulated": a rate is for the bench only; unset the variable'
+            )
+        return clock
+
+    def wall_ns(self) -> int:
+        """UTC in nanoseconds since 1970, for stamps."""
+        real = time.time_ns()
+        if self.rate == 1.0:
+            return real
+        return self._origin_ns + int((real - self._origin_ns) * self.rate)
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds that never step, at the clock's rate."""
+        real = time.monotonic_ns()
+        if self.rate == 1.0:
+            return real
+        return self._mono_origin_ns + int((real - self._mono_origin_ns) * self.rate)
+
+    def schedule_ns(self) -> int:
+        """Monotonic time carrying the wall's phase: what ticks are multiples of."""
+        return self.monotonic_ns() + self._offset_ns
+
+    def rephase(self) -> float:
+        """Take the wall's phase anew; returns by how many seconds it had moved (0.0: not worth a word)."""
+        offset = self.wall_ns() - self.monotonic_ns()
+        moved_s = (offset - self._offset_ns) / NS
+        self._offset_ns = offset
+        if abs(moved_s) < max(0.5, 0.5 * self.rate):
+            return 0.0
+        self.steps += 1
+        return moved_s
+
+    async def sleep_until(self, schedule_ns: int) -> None:
+        """Wait for an instant of the schedule; at once if it has passed."""
+        await asyncio.sleep(max(0.0, (schedule_ns - self.schedule_ns()) / NS / self.rate))
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot: monotonic stamps compare only within one.
+
+    Source: random(4), /proc/sys/kernel/random/boot_id.
+    """
+    return _BOOT_ID.read_text().strip()
