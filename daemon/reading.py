@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from drivers.sample import Quality
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+_QUALITY_TEXT = {int(quality): quality.text for quality in Quality}
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +44,13 @@ class ReadingFrame:
     values: Sequence[float]
     qualities: bytes
     raws: Sequence[Mapping[str, float]]
+
+    def __iter__(self) -> Iterator[Reading]:
+        """The readings as they are written; NaN is written as null."""
+        time = rfc3339(self.time_ns)
+        rows = zip(self.channels, self.values, self.units, self.qualities, self.raws, strict=True)
+        for channel, value, unit, quality, raw in rows:
+            yield Reading(channel, time, value, unit, _QUALITY_TEXT[quality], raw)
 
 
 def rfc3339(time_ns: int) -> str:

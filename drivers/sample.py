@@ -92,7 +92,8 @@ class Frame:
 
     `tick_ns` is the scheduled instant the poll belongs to, `time_ns` when the reply was complete (both
     UTC), `mono_ns` the monotonic stamp of the latter. `numbers` are as decoded from the wire, before
-    scale; empty when nothing came. `values` are in `block.units`, NaN where bad.
+    scale; empty when nothing came. `values` are in `block.units`, NaN where bad. `data` are the bytes they
+    were decoded from, for people who want to see them.
     """
 
     block: Block
@@ -102,6 +103,7 @@ class Frame:
     numbers: Sequence[float]
     values: Sequence[float]
     qualities: bytes
+    data: bytes = b""
 
     @classmethod
     def missing(cls, block: Block, tick_ns: int, time_ns: int, mono_ns: int, why: Quality) -> Frame:

@@ -1,0 +1,312 @@
+"""The composition root: builds the core from a site file, runs it, and takes it down in order.
+
+Taken down in the order in which a reading travels: the lines stop, what they brought is committed, the
+uplinks may deliver for a while, and only then everything else ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from daemon import alarms
+from daemon.alarms import AlarmBook
+from daemon.channels import Channels, Source
+from daemon.clock import NS, Clock, boot_id
+from daemon.control import Control
+from daemon.judge import STATE, Judge
+from daemon.metrics import Endpoint, Metrics
+from daemon.notify import Notifier
+from daemon.outputs import Output
+from daemon.pipeline import Pipeline
+from daemon.poller import PolledLine, PolledUnit, StreamLine
+from daemon.rules import RulesFeed, supervise
+from daemon.spool import Spool
+from daemon.state import State
+from daemon.uplink.mqtt import MqttUplink
+from daemon.verbs import Verbs
+from daemon.writer import Writer
+from drivers import profile
+from drivers.framing import MbapFraming, RtuFraming
+from drivers.gnss.receiver import GnssReceiver
+from drivers.line import Line
+from drivers.modbus import ModbusDevice
+from drivers.wire import SerialWire, TcpWire
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from daemon.config import DeviceTable, LineTable, Site
+    from daemon.poller import Observer
+    from drivers.wire import Wire
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 8.0  # at the end the uplinks may deliver for so long; units give 20 s to stop
+AGAIN_FIRST_S, AGAIN_MOST_S = 1.0, 30.0
+TRIM_EVERY_S = 600.0
+REPHASE_EVERY_S = 10.0
+
+
+def run(site: Site, run_dir: Path) -> int:
+    """Run the core until SIGTERM or SIGINT; the exit code.
+
+    Raises:
+        BenchRateRefused: a clock rate was asked of a site that is not simulated.
+        StoreError, OSError: the store or a socket cannot be had.
+    """
+    clock = Clock.parse(os.environ.get("PONDWATCH_BENCH_CLOCK", ""), simulated=site.site.mode == "simulated")
+    asyncio.run(_Core(site, run_dir, clock).main())
+    return 0
+
+
+class _Core:
+    """Everything that runs, for as long as it runs."""
+
+    def __init__(self, site: Site, run_dir: Path, clock: Clock) -> None:
+        self._site = site
+        self._run_dir = run_dir
+        self._clock = clock
+        self._notifier = Notifier.from_environment()
+        self._metrics = Metrics(version("pondwatch"), site.sha256)
+        self._stop = asyncio.Event()
+
+    async def main(self) -> None:
+        site, clock = self._site, self._clock
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(
+            signal.SIGHUP, log.warning, "SIGHUP: a new site file is taken at the next start"
+        )
+        observe = self._metrics.commit_seconds.observe
+        async with Spool.open(
+            site.store_folder, site.site.mode, boot_id(), clock=clock, on_commit_s=observe
+        ) as spool:
+            await self._run(spool)
+
+    async def _run(self, spool: Spool) -> None:
+        site, clock, metrics = self._site, self._clock, self._metrics
+        drivers = build_drivers(site, clock)
+        channels = Channels(site.channels, sources(site, drivers))
+        rows = [alarms.decode(row) for row in (await spool.alarms()).values()]
+        book = AlarmBook(rows, timezone=ZoneInfo(site.site.timezone))
+        judge = Judge(site, channels.groups, book)
+        restore(await spool.states(), channels, judge)
+        states = {**channels.states(), **judge.states()}
+        writer = Writer(spool, clock, site, states, lambda reason: metrics.gaps.labels(reason).inc())
+        pipeline = Pipeline(site, channels, judge, book, writer, clock, metrics)
+        lines = build_lines(site, drivers, clock, pipeline)
+        outputs = build_outputs(site, drivers, lines, pipeline)
+        pipeline.drive(outputs)
+        uplinks = [build_uplink(table, site, spool, clock, metrics) for table in site.uplinks]
+        feed = RulesFeed(self._run_dir / "rules.sock", site, spool, clock, pipeline.verdict)
+        state = State(site, clock, spool, pipeline, judge, book, lines, uplinks, writer)
+        metrics.watch(state)
+        metrics.watch(feed)
+        verbs = Verbs(site, clock, state, pipeline, book, drivers, lines)
+        async with Control(self._run_dir / "control.sock", verbs.table()), asyncio.TaskGroup() as group:
+
+            def start(name: str, work: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
+                return group.create_task(supervised(name, work), name=name)
+
+            polling = [start(f"line {each.id}", each.run) for each in lines.values()]
+            writing = group.create_task(writer.run(), name="writer")
+            rest = [start(f"uplink {each.id}", each.run) for each in uplinks]
+            rest += [start(f"output {each.table.id}", each.run) for each in outputs]
+            rest += [
+                start("pipeline", pipeline.run),
+                start("metrics", Endpoint(site.metrics.listen, metrics, state.ills, state.ready).run),
+                start("state", state.run),
+                start("clock", self._follow_wall),
+                start("trim", lambda: self._trim(spool)),
+                *self._rules(start, feed),
+            ]
+            log.info(
+                "started: %d lines, %d channels, stream %s", len(lines), len(site.channels), spool.stream
+            )
+            self._notifier.ready(f"{len(site.channels)} channels on {len(lines)} lines")
+            await self._until_stopped(state)
+            self._notifier.stopping()
+            await _cancelled(polling)
+            writer.stop()
+            await writing
+            await self._drained(state)
+            await _cancelled(rest)
+        log.info("stopped after batch %d", spool.last_seq)
+
+    def _rules(
+        self, start: Callable[[str, Callable[[], Awaitable[object]]], asyncio.Task[None]], feed: RulesFeed
+    ) -> list[asyncio.Task[None]]:
+        if self._site.rules.start == "off":
+            return []
+        tasks = [start("rules feed", feed.run)]
+        if self._site.rules.start == "child":
+            tasks.append(start("rules child", lambda: supervise(self._site.path, self._run_dir)))
+        return tasks
+
+    async def _until_stopped(self, state: State) -> None:
+        """Feed the watchdog while every stage makes progress; until told to stop."""
+        while not self._stop.is_set():
+            ills = state.ills()
+            if not ills:
+                self._notifier.watchdog()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._notifier.interval_s or 5.0):
+                    await self._stop.wait()
+
+    async def _follow_wall(self) -> None:
+        while True:
+            await asyncio.sleep(REPHASE_EVERY_S)
+            moved_s = self._clock.rephase()
+            if moved_s:
+                log.warning("the wall clock stepped by %+.1f s; polls go on, stamps follow it", moved_s)
+
+    async def _trim(self, spool: Spool) -> None:
+        """Drop what every uplink has settled and what is older than the archive is to be."""
+        uplinks = [table.id for table in self._site.uplinks]
+        while True:
+            await asyncio.sleep(TRIM_EVERY_S)
+            await spool.trim(self._clock.wall_ns() - int(self._site.store.keep_s * NS), uplinks)
+
+    async def _drained(self, state: State) -> None:
+        """Wait until the uplinks have settled everything, at most DRAIN_S."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while state.backlog():
+                    await asyncio.sleep(0.05)
+
+
+async def supervised(name: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Do `work` until cancelled; when it fails, say so and begin again: one failing part stops no other."""
+    pause_s = AGAIN_FIRST_S
+    while True:
+        began_s = asyncio.get_running_loop().time()
+        try:
+            await work()
+        except Exception:  # the one place: whatever it is, the other parts go on
+            log.exception("%s failed; it begins again in %.0f s", name, pause_s)
+        else:
+            log.error("%s ended; it begins again in %.0f s", name, pause_s)
+        if asyncio.get_running_loop().time() - began_s > AGAIN_MOST_S:
+            pause_s = AGAIN_FIRST_S
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, AGAIN_MOST_S)
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def restore(states: Mapping[str, tuple[int, bytes]], channels: Channels, judge: Judge) -> None:
+    """Hand the stored states back: counters and rates to the channels, levels and holds to the judge."""
+    for name, (_, row) in states.items():
+        state = msgspec.json.decode(row)
+        if name.startswith(STATE):
+            judge.restore(name, state)
+        else:
+            channels.restore(name, state)
+
+
+# -- building what the site file lists ---------------------------------------------------------------
+
+
+def build_drivers(site: Site, clock: Clock) -> dict[str, ModbusDevice | GnssReceiver]:
+    """A driver for each device; nothing is opened."""
+    kinds = {line.id: line.kind for line in site.lines}
+    wanted = _wanted(site)
+    return {
+        table.id: _receiver(table, clock)
+        if kinds[table.line] in ("serial", "tcp")
+        else _modbus(table, wanted.get(table.id, set()), clock)
+        for table in site.devices
+    }
+
+
+def sources(site: Site, drivers: Mapping[str, ModbusDevice | GnssReceiver]) -> list[Source]:
+    """Every block that frames will come from, with its period."""
+    return [Source(block, _every_ns(table)) for table in site.devices for block in drivers[table.id].blocks]
+
+
+def build_lines(
+    site: Site, drivers: Mapping[str, ModbusDevice | GnssReceiver], clock: Clock, observer: Observer
+) -> dict[str, PolledLine | StreamLine]:
+    lines: dict[str, PolledLine | StreamLine] = {}
+    for table in site.lines:
+        units = []
+        for device in site.devices:
+            if device.line != table.id:
+                continue
+            driver = drivers[device.id]
+            if isinstance(driver, ModbusDevice):
+                units.append(PolledUnit(driver, _every_ns(device), driver.cost_s))
+            else:
+                every_ns = _every_ns(device)
+                lines[table.id] = StreamLine(table.id, _wire(table), driver, every_ns, clock, observer)
+        if units:
+            framing = MbapFraming() if table.kind == "modbus-tcp" else RtuFraming()
+            line = Line(_wire(table), framing, table.id, paced=clock.rate == 1.0)
+            lines[table.id] = PolledLine(line, units, clock, observer)
+    return lines
+
+
+def build_outputs(
+    site: Site,
+    drivers: Mapping[str, ModbusDevice | GnssReceiver],
+    lines: Mapping[str, PolledLine | StreamLine],
+    pipeline: Pipeline,
+) -> list[Output]:
+    line_of = {device.id: device.line for device in site.devices}
+    outputs = []
+    for table in site.outputs:
+        line, device = lines[line_of[table.device]], drivers[table.device]
+        assert isinstance(line, PolledLine), f"{table.id}: the site check asks for a device that can switch"
+        assert isinstance(device, ModbusDevice), f"{table.id}: likewise"
+        outputs.append(Output(table, line, device, pipeline.output_fault))
+    return outputs
+
+
+def _wanted(site: Site) -> dict[str, set[str]]:
+    """Device -> the points some channel or output needs; blocks without any are never asked."""
+    wanted: dict[str, set[str]] = {}
+    for channel in site.channels:
+        for name in (channel.source, channel.temperature, channel.barometer):
+            device, _, point = name.partition(".")
+            wanted.setdefault(device, set()).add(point)
+    for output in site.outputs:
+        wanted.setdefault(output.device, set()).add(output.write)
+    return wanted
+
+
+def _modbus(table: DeviceTable, wanted: set[str], clock: Clock) -> ModbusDevice:
+    compiled = profile.load(table.profile).compile(table.id, wanted)
+    unit = compiled.bus.unit if table.unit is None else table.unit
+    return ModbusDevice(table.id, compiled, unit, clock, table.timeout_s, table.slowest_reply_s)
+
+
+def _receiver(table: DeviceTable, clock: Clock) -> GnssReceiver:
+    assert table.baseline is not None, f"{table.id}: the site check asks for a baseline"
+    return GnssReceiver(table.id, table.baseline, table.every_s, clock)
+
+
+def _wire(table: LineTable) -> Wire:
+    if table.port:
+        return SerialWire(table.port, table.serial)
+    host, _, port = table.address.rpartition(":")
+    return TcpWire(host, int(port))
+
+
+def _every_ns(device: DeviceTable) -> int:
+    return round(device.every_s * NS)

@@ -1,0 +1,388 @@
+"""Samples into readings: calibrate, derive, and wait for the inputs that belong to one tick.
+
+The channels form a graph. A *node* is a block (frames come from it) or a group (readings come from
+it); a *group* computes, in order, all channels that need the same nodes. A channel whose inputs are
+all in one block is computed the moment the frame arrives. One that needs a barometer of another logger
+waits until the frame of the same tick is there: its first input (`from`, or the first of `derive`) sets
+the tick, and an input that is polled less often counts with its last tick at or before it. The poller
+sends a frame for every tick, a missing one where nothing came, so a wait ends; PATIENCE_S is for the
+case that it does not.
+
+A value that is missing is NaN with its reason. Nothing is ever filled in from an earlier tick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf, nan
+from typing import TYPE_CHECKING
+
+from daemon.reading import ReadingFrame
+from drivers.calibration import Count
+from drivers.counter import Counter
+from drivers.sample import Block, Frame, Quality
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from daemon.config import ChannelTable
+    from drivers.calibration import Stateless
+    from edge_rules.law.derived import Deriver
+
+PATIENCE_S = 60.0  # longest wait for the other inputs of a tick, on the bench's clock
+PENDING_TICKS = 8  # a group holds so many unfinished ticks; a further one finishes the oldest as it is
+_KEPT_PARTS = 4  # ticks of a slower input that are kept, since several ticks may need the same one
+_HPA = {"hPa": 1.0, "mbar": 1.0, "kPa": 10.0, "Pa": 0.01}
+_OWN = -1  # index of the "part" that is the group's own readings
+
+_BAD = int(Quality.NO_REPLY)
+_UNCERTAIN_INPUT = int(Quality.UNCERTAIN_INPUT)
+_NO_TEMPERATURE = int(Quality.NO_TEMPERATURE)
+_MISSING_INPUT = int(Quality.MISSING_INPUT)
+_OUT_OF_SPAN = int(Quality.OUT_OF_SPAN)
+_NOT_A_NUMBER = int(Quality.NOT_A_NUMBER)
+_BELOW_TIP = int(Quality.BELOW_TIP)
+
+Part = Frame | ReadingFrame
+
+
+class UnknownInput(KeyError):
+    """A channel names a point or channel that does not exist; the site check says so beforehand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A block that frames come from, and how often."""
+
+    block: Block
+    every_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ref:
+    """Where an input stands: which of the group's parts, which place in it, and the factor to our unit."""
+
+    part: int
+    at: int
+    factor: float = 1.0
+
+
+@dataclass(slots=True)
+class _Measured:
+    """A channel measured by an instrument."""
+
+    source: _Ref
+    name: str
+    low: float
+    high: float
+    calibration: Stateless | None
+    counter: Counter | None
+    per_count: float
+    temperature: _Ref | None
+    barometer: _Ref | None
+
+    def compute(self, parts: Sequence[Part], own: _Own) -> tuple[float, int]:
+        part = parts[self.source.part]
+        at = self.source.at
+        quality = part.qualities[at]
+        value = part.values[at]
+        if quality >= _BAD:
+            return nan, quality
+        if self.counter is not None:
+            assert isinstance(part, Frame)
+            gained, why = self.counter.step(part.numbers[at])  # counts wrap before scale
+            if gained is None:
+                return nan, int(why)
+            value, quality = gained * self.per_count, max(quality, int(why))
+        elif self.calibration is not None:
+            celsius, celsius_quality = _input(self.temperature, parts, own)
+            hpa, hpa_quality = _input(self.barometer, parts, own)
+            if hpa_quality >= _BAD:
+                return nan, _MISSING_INPUT
+            if celsius_quality >= _BAD:
+                quality, celsius = max(quality, _NO_TEMPERATURE), None
+            elif celsius_quality or hpa_quality:
+                quality = max(quality, _UNCERTAIN_INPUT)
+            value = self.calibration.apply(value, celsius, hpa)
+        if self.low <= value <= self.high:
+            return value, quality
+        return nan, _OUT_OF_SPAN if value == value else _NOT_A_NUMBER  # noqa: PLR0124 -- NaN test
+
+    def raw(self, parts: Sequence[Part]) -> Mapping[str, float]:
+        part = parts[self.source.part]
+        numbers = part.numbers if isinstance(part, Frame) else ()
+        return {self.name: numbers[self.source.at]} if numbers else {}
+
+
+@dataclass(slots=True)
+class _Derived:
+    """A channel computed from other channels."""
+
+    inputs: Sequence[_Ref]
+    deriver: Deriver
+    low: float
+    high: float
+
+    def compute(self, parts: Sequence[Part], own: _Own) -> tuple[float, int]:
+        found = [_input(ref, parts, own) for ref in self.inputs]
+        worst = max(quality for _, quality in found)
+        if worst >= _BAD:
+            return nan, _BELOW_TIP if worst == _BELOW_TIP else _MISSING_INPUT
+        value = self.deriver(own.time_ns, [nan if v is None else v for v, _ in found])
+        if value == -inf:
+            return nan, _BELOW_TIP
+        if self.low <= value <= self.high:
+            return value, _UNCERTAIN_INPUT if worst else 0
+        return nan, _OUT_OF_SPAN if value == value else _MISSING_INPUT  # noqa: PLR0124 -- NaN test
+
+    def raw(self, parts: Sequence[Part]) -> Mapping[str, float]:
+        del parts
+        return _NO_RAW
+
+
+_NO_RAW: Mapping[str, float] = {}
+
+
+@dataclass(slots=True)
+class _Own:
+    """The readings of the tick that a group has computed so far."""
+
+    time_ns: int
+    values: list[float]
+    qualities: bytearray
+
+
+def _input(ref: _Ref | None, parts: Sequence[Part], own: _Own) -> tuple[float | None, int]:
+    if ref is None:
+        return None, 0
+    holder = own if ref.part == _OWN else parts[ref.part]
+    return holder.values[ref.at] * ref.factor, holder.qualities[ref.at]
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Channels that need the same nodes; `nodes[0]` sets the tick."""
+
+    nodes: list[Block | Group]
+    every_ns: int
+    device: str
+    channels: list[str] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
+    steps: list[_Measured | _Derived] = field(default_factory=list)
+    stateful: list[str] = field(default_factory=list)  # channels whose state moves with each reading
+    periods_ns: list[int] = field(default_factory=list)
+    waiting: dict[int, tuple[Part, int]] = field(default_factory=dict)  # tick -> first part, since when
+    others: list[dict[int, Part]] = field(default_factory=list)  # per further node: tick -> part
+
+    def put(self, node: Block | Group, part: Part, mono_ns: int) -> list[Sequence[Part]]:
+        """Take a part; returns the sets of parts that are now complete, oldest tick first."""
+        if len(self.nodes) == 1:
+            return [(part,)]
+        if node is self.nodes[0]:
+            self.waiting[part.tick_ns] = (part, mono_ns)
+        else:
+            kept = self.others[self.nodes.index(node) - 1]
+            kept[part.tick_ns] = part
+            while len(kept) > _KEPT_PARTS:
+                del kept[next(iter(kept))]
+        done = [tick for tick in self.waiting if None not in self._parts(tick)]
+        spare = len(self.waiting) - len(done) - PENDING_TICKS
+        if spare > 0:
+            done += [tick for tick in self.waiting if tick not in done][:spare]
+        return [self._take(tick) for tick in sorted(done)]
+
+    def expire(self, before_mono_ns: int) -> list[Sequence[Part]]:
+        """The ticks that have waited since before `before_mono_ns`, with what they have."""
+        late = [tick for tick, (_, since) in self.waiting.items() if since < before_mono_ns]
+        return [self._take(tick) for tick in sorted(late)]
+
+    def _parts(self, tick_ns: int) -> list[Part | None]:
+        first, _ = self.waiting[tick_ns]
+        others = (
+            kept.get(tick_ns - tick_ns % period_ns)
+            for kept, period_ns in zip(self.others, self.periods_ns[1:], strict=True)
+        )
+        return [first, *others]
+
+    def _take(self, tick_ns: int) -> Sequence[Part]:
+        parts = self._parts(tick_ns)
+        first, _ = self.waiting.pop(tick_ns)
+        return [
+            part if part is not None else _absent(node, first)
+            for part, node in zip(parts, self.nodes, strict=True)
+        ]
+
+    def compute(self, parts: Sequence[Part]) -> ReadingFrame:
+        first = parts[0]
+        own = _Own(first.time_ns, [], bytearray())
+        for step in self.steps:
+            value, quality = step.compute(parts, own)
+            own.values.append(value)
+            own.qualities.append(quality)
+        raws = [step.raw(parts) for step in self.steps]
+        return ReadingFrame(
+            self.channels,
+            self.units,
+            first.tick_ns,
+            first.time_ns,
+            first.mono_ns,
+            own.values,
+            bytes(own.qualities),
+            raws,
+        )
+
+
+def _absent(node: Block | Group, like: Part) -> Part:
+    """The part of an input that never came for this tick."""
+    if isinstance(node, Block):
+        return Frame.missing(node, like.tick_ns, like.time_ns, like.mono_ns, Quality.MISSING_INPUT)
+    n = len(node.channels)
+    return ReadingFrame(
+        node.channels,
+        node.units,
+        like.tick_ns,
+        like.time_ns,
+        like.mono_ns,
+        (nan,) * n,
+        bytes((_MISSING_INPUT,)) * n,
+        (_NO_RAW,) * n,
+    )
+
+
+class Channels:
+    """All channels of the site, compiled; frames in, frames of readings out.
+
+    Args:
+        tables: the site file's channels, in any order.
+        sources: every block of every device, with its period.
+    """
+
+    def __init__(self, tables: Sequence[ChannelTable], sources: Sequence[Source]) -> None:
+        self.groups: list[Group] = []
+        self._periods = {source.block: source.every_ns for source in sources}
+        self._points = {
+            (source.block.device, point): (source.block, at)
+            for source in sources
+            for at, point in enumerate(source.block.points)
+        }
+        self._tables = {table.id: table for table in tables}
+        self._places: dict[str, tuple[Group, int]] = {}
+        self._stateful: dict[str, Counter | Deriver] = {}
+        for table in tables:
+            self._place(table.id)
+        self._children: dict[Block | Group, list[Group]] = {}
+        for group in self.groups:
+            for node in group.nodes:
+                self._children.setdefault(node, []).append(group)
+
+    # -- running -------------------------------------------------------------------------------------
+
+    def on_frame(self, frame: Frame) -> Iterator[tuple[Group, ReadingFrame]]:
+        """The readings that `frame` completes, inputs before what is derived from them."""
+        return self._deliver(frame.block, frame, frame.mono_ns)
+
+    def expire(self, mono_ns: int) -> Iterator[tuple[Group, ReadingFrame]]:
+        """The readings of ticks that have waited PATIENCE_S for an input; called now and then."""
+        for group in self.groups:
+            if group.waiting:
+                for parts in group.expire(mono_ns - int(PATIENCE_S * 1e9)):
+                    yield from self._computed(group, parts, mono_ns)
+
+    def _deliver(self, node: Block | Group, part: Part, mono_ns: int) -> Iterator[tuple[Group, ReadingFrame]]:
+        for group in self._children.get(node, ()):
+            for parts in group.put(node, part, mono_ns):
+                yield from self._computed(group, parts, mono_ns)
+
+    def _computed(
+        self, group: Group, parts: Sequence[Part], mono_ns: int
+    ) -> Iterator[tuple[Group, ReadingFrame]]:
+        readings = group.compute(parts)
+        yield group, readings
+        yield from self._deliver(group, readings, mono_ns)
+
+    # -- state that must outlive a restart -----------------------------------------------------------
+
+    def states(self) -> Mapping[str, Callable[[], object]]:
+        """Channel id -> what gives its state as JSON-able data: counters, rates, rain windows."""
+        return {channel: keeper.state for channel, keeper in self._stateful.items()}
+
+    def restore(self, channel: str, state: object) -> None:
+        """Take back the state of a channel; one that the site no longer has is passed over."""
+        if channel in self._stateful:
+            self._stateful[channel].restore(state)  # type: ignore[arg-type]
+
+    # -- compiling -----------------------------------------------------------------------------------
+
+    def _place(self, channel: str) -> tuple[Group, int]:
+        """Compile a channel after its inputs; returns its group and its place in it."""
+        if channel in self._places:
+            return self._places[channel]
+        table = self._tables.get(channel)
+        if table is None:
+            raise UnknownInput(channel)
+        inputs = self._inputs(table)
+        group = self._group([node for node, _, _ in inputs])
+        refs = [self._ref(group, node, at, factor) for node, at, factor in inputs]
+        low, high = table.span or (-inf, inf)
+        group.steps.append(
+            self._derived(table, refs, low, high) if table.derive else self._measured(table, refs, low, high)
+        )
+        group.channels.append(channel)
+        group.units.append(table.unit)
+        if channel in self._stateful:
+            group.stateful.append(channel)
+        self._places[channel] = (group, len(group.channels) - 1)
+        return self._places[channel]
+
+    def _inputs(self, table: ChannelTable) -> list[tuple[Block | Group, int, float]]:
+        if table.derive is not None:
+            return [(*self._place(name), 1.0) for name in table.derive.inputs]
+        names = [name for name in (table.source, table.temperature, table.barometer) if name]
+        found = [self._find(name) for name in names]
+        if table.barometer:
+            node, at, _ = found[-1]
+            found[-1] = (node, at, _HPA[node.units[at]])
+        return found
+
+    def _find(self, name: str) -> tuple[Block | Group, int, float]:
+        device, _, point = name.partition(".")
+        if (device, point) in self._points:
+            return (*self._points[device, point], 1.0)
+        return (*self._place(name), 1.0)
+
+    def _group(self, nodes: list[Block | Group]) -> Group:
+        unique = list(dict.fromkeys(nodes))
+        for group in self.groups:
+            reach = {group, *group.nodes}
+            same_tick = unique[0] is group or unique[0] is group.nodes[0]
+            if same_tick and (set(unique) == set(group.nodes) or (group in unique and set(unique) <= reach)):
+                return group
+        periods = [self._periods[n] if isinstance(n, Block) else n.every_ns for n in unique]
+        group = Group(unique, periods[0], unique[0].device, periods_ns=periods)
+        group.others = [{} for _ in unique[1:]]
+        self.groups.append(group)
+        return group
+
+    @staticmethod
+    def _ref(group: Group, node: Block | Group, at: int, factor: float) -> _Ref:
+        return _Ref(_OWN if node is group else group.nodes.index(node), at, factor)
+
+    def _measured(self, table: ChannelTable, refs: list[_Ref], low: float, high: float) -> _Measured:
+        rest = refs[1:]
+        temperature = rest.pop(0) if table.temperature else None
+        barometer = rest.pop(0) if table.barometer else None
+        calibration, counter, per_count = table.calibration, None, 1.0
+        if isinstance(calibration, Count):
+            counter, per_count = Counter(calibration.bits, calibration.max_step), calibration.per_count
+            self._stateful[table.id] = counter
+            calibration = None
+        return _Measured(
+            refs[0], table.source, low, high, calibration, counter, per_count, temperature, barometer
+        )
+
+    def _derived(self, table: ChannelTable, refs: list[_Ref], low: float, high: float) -> _Derived:
+        assert table.derive is not None
+        deriver = table.derive.make()
+        if deriver.state() is not None:
+            self._stateful[table.id] = deriver
+        return _Derived(refs, deriver, low, high)

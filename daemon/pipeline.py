@@ -1,0 +1,215 @@
+"""The way of a frame: channels, judgement, outputs, writer. One consumer, in the event loop's one thread.
+
+Nothing on this way waits: the judgement and the outputs come before the disk, and a slow disk is the writer's
+affair. Whoever wants to watch (tail, metrics) is shown what passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from daemon import alarms, reasons
+from daemon.alarms import Observation, Subject
+from daemon.control import Fanout
+from daemon.reading import parse_rfc3339
+from daemon.spool import Draft
+from daemon.writer import site_head
+from drivers.sample import Quality
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from daemon.alarms import Alarm, AlarmBook
+    from daemon.channels import Channels, Group
+    from daemon.clock import Clock
+    from daemon.config import OutputTable, Site
+    from daemon.judge import Judge
+    from daemon.metrics import Metrics
+    from daemon.outputs import Output
+    from daemon.reading import ReadingFrame
+    from daemon.rules import Verdict
+    from daemon.writer import Writer
+    from drivers.sample import Frame
+
+log = logging.getLogger(__name__)
+
+EXPIRE_EVERY_S = 1.0
+
+
+class Pipeline:
+    """Takes frames and verdicts, raises alarms; the poller's observer."""
+
+    def __init__(
+        self,
+        site: Site,
+        channels: Channels,
+        judge: Judge,
+        book: AlarmBook,
+        writer: Writer,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._channels = channels
+        self._judge = judge
+        self._book = book
+        self._writer = writer
+        self._clock = clock
+        self._metrics = metrics
+        self._head = site_head(site)
+        self._line_of = {device.id: device.line for device in site.devices}
+        self._tables = {channel.id: channel for channel in site.channels}
+        self._outputs: list[Output] = []
+        self.shown: Fanout[ReadingFrame] = Fanout()
+        self._down: dict[tuple[str, str], int] = {}
+        self.groups = len(channels.groups)
+        self.latest: dict[int, ReadingFrame] = {}
+        self._seen_ns: dict[str | int, int] = {}  # channel, or id of a group that had all its values -> when
+        self.devices: dict[tuple[str, str], bool] = {}
+        self.frames_taken = 0
+
+    def drive(self, outputs: Iterable[Output]) -> None:
+        """Have these outputs follow the levels of their ponds."""
+        self._outputs = list(outputs)
+        self._drive()
+
+    def values(self) -> Iterator[tuple[str, float, int]]:
+        """Channel, its latest value (NaN where bad), and when (ns, UTC) it last had one, 0 for never."""
+        for group, readings in self.latest.items():
+            all_ns = self._seen_ns.get(group, 0)
+            for channel, value in zip(readings.channels, readings.values, strict=True):
+                yield channel, value, max(all_ns, self._seen_ns.get(channel, 0))
+
+    # -- frames --------------------------------------------------------------------------------------
+
+    def take(self, frame: Frame) -> None:
+        self.frames_taken += 1
+        for group, readings in self._channels.on_frame(frame):
+            self._judged(group, readings)
+
+    async def run(self) -> None:
+        """Finish, now and then, ticks whose inputs never came; until cancelled."""
+        while True:
+            await asyncio.sleep(EXPIRE_EVERY_S)
+            for group, readings in self._channels.expire(self._clock.monotonic_ns()):
+                self._judged(group, readings)
+
+    def _judged(self, group: Group, readings: ReadingFrame) -> None:
+        raised = self._judge.take(group, readings)
+        if raised:
+            self._drive()
+        self._writer.put(readings)
+        self._writer.mark(group.stateful)
+        self._writer.mark(self._judge.moved())
+        if raised:
+            self.announce(raised)
+        self.latest[id(group)] = readings
+        self._count(group, readings)
+        if len(self.shown):
+            self.shown.publish(readings)
+
+    def _count(self, group: Group, readings: ReadingFrame) -> None:
+        bad = 0 if not max(readings.qualities) else sum(q >= Quality.NO_REPLY for q in readings.qualities)
+        good = readings.qualities.count(0)
+        if not bad:
+            self._seen_ns[id(group)] = readings.time_ns
+        else:
+            seen = zip(readings.channels, readings.qualities, strict=True)
+            self._seen_ns |= {c: readings.time_ns for c, q in seen if q < Quality.NO_REPLY}
+        line = self._line_of[group.device]
+        for quality, n in (("good", good), ("bad", bad), ("uncertain", len(readings.values) - good - bad)):
+            if n:
+                self._metrics.readings.labels(line, group.device, quality).inc(n)
+
+    def _drive(self) -> None:
+        for output in self._outputs:
+            output.pond_level(self._judge.ponds[output.table.pond])
+
+    # -- alarms --------------------------------------------------------------------------------------
+
+    def announce(self, changed: Sequence[Alarm]) -> None:
+        """Commit changed alarms at once, and let them be seen in the log."""
+        mono_ns = self._clock.monotonic_ns()
+        drafts = [
+            Draft("alarms", self._head + alarms.body(alarm), self._clock.wall_ns(), mono_ns, 1)
+            for alarm in changed
+        ]
+        self._writer.put_urgent(drafts, {alarm.id: alarms.encode(alarm) for alarm in changed})
+        for alarm in changed:
+            log.warning("alarm %s %s %s: %s", alarm.level, alarm.condition, alarm.id, alarm.reason.en)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """A detector's advice becomes an alarm of its own kind; a quality verdict is shown beside it."""
+        table = self._tables.get(verdict.channel)
+        if table is None:
+            return  # a worker that still has the site file of before
+        subject = Subject(
+            "advice",
+            f"{table.id}.{verdict.rule}",
+            pond=table.pond,
+            section=table.section or None,
+            item=table.item,
+            monitoring_point=table.monitoring_point or None,
+            channel=table.id,
+            rule=verdict.rule,
+        )
+        present = verdict.condition == "present"
+        seen = Observation(
+            "none",
+            "present" if present else "gone",
+            parse_rfc3339(verdict.time),
+            reasons.Reason(verdict.reason.get("zh", ""), verdict.reason.get("en", "")),
+            value=verdict.value if verdict.value is not None else float("nan"),
+            limit=verdict.limit if verdict.limit is not None else float("nan"),
+            evidence={
+                "urgency": verdict.urgency,
+                "kind": verdict.kind,
+                "score": verdict.score,
+                "rests_on": {"stream": verdict.stream, "seq": verdict.seq},
+                **verdict.evidence,
+            },
+        )
+        self._observe(subject, seen)
+
+    def _observe(self, subject: Subject, seen: Observation) -> None:
+        alarm = self._book.observe(subject, seen)
+        if alarm is not None:
+            self.announce([alarm])
+
+    # -- health, told by the poller and the outputs --------------------------------------------------
+
+    def device_error(self, line: str, device: str, reason: str) -> None:
+        self._metrics.device_errors.labels(line, device, reason).inc()
+
+    def device_state(self, line: str, device: str, *, up: bool, error: str) -> None:
+        now_ns = self._clock.wall_ns()
+        self.devices[line, device] = up
+        subject = Subject("fault", device, line=line, device=device)
+        if up:
+            since_ns = self._down.pop((line, device), now_ns)
+            silent_s = (now_ns - since_ns) / 1e9
+            log.info("%s on %s answers%s", device, line, f" again after {silent_s:.0f} s" if silent_s else "")
+            self._observe(subject, Observation("none", "gone", now_ns, reasons.fault_gone(device, silent_s)))
+            return
+        self._down[line, device] = now_ns
+        log.warning("%s on %s is silent: %s", device, line, error)
+        reason = reasons.fault_present(device, Quality.NO_REPLY)
+        self._observe(subject, Observation("none", "present", now_ns, reason, evidence={"error": error}))
+
+    def output_fault(self, table: OutputTable, error: str) -> None:
+        """An output does not follow; an empty error takes that back."""
+        now_ns = self._clock.wall_ns()
+        subject = Subject("fault", f"output.{table.id}", pond=table.pond, device=table.device)
+        if error:
+            reason = reasons.fault_present(table.id, Quality.NO_REPLY)
+            seen = Observation("none", "present", now_ns, reason, evidence={"error": error})
+        else:
+            seen = Observation("none", "gone", now_ns, reasons.fault_gone(table.id, 0.0))
+        self._observe(subject, seen)
+
+    def polled(self, line: str, seconds: float) -> None:
+        self._metrics.poll_seconds.labels(line).observe(seconds)
+
+    def overrun(self, line: str, ticks: int) -> None:
+        self._metrics.poll_overruns.labels(line).inc(ticks)

@@ -1,0 +1,195 @@
+"""The rules process seen from the core: shown what is committed, heard when it has a verdict.
+
+The core listens on a Unix socket. A worker says which batch it judged last; from there on it is sent the
+stored payloads of readings, exactly as they lie in the store, and answers with verdicts and with how far
+it came. Whatever happens to it (killed, hung, out of memory) costs the core nothing but its advice: the
+worker comes back and asks for the rest. Only one worker is heard at a time, the newest.
+
+As a child (`[rules] start = "child"`) it is started here and started again when it ends; as a unit
+systemd does that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from daemon.reading import parse_rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from daemon.clock import Clock
+    from daemon.config import Site
+    from daemon.spool import Spool
+
+log = logging.getLogger(__name__)
+
+LINE_BYTES = 64 * 1024  # longest line heard from the worker
+AHEAD_BATCHES = 200  # sent and not yet judged; beyond that the feed waits
+CHUNK_BATCHES = 50
+RESTART_S = 1.0
+STOP_S = 5.0
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a detector found; it rests on batch (stream, seq)."""
+
+    stream: str
+    seq: int
+    channel: str
+    rule: str
+    kind: str
+    condition: str
+    urgency: str | None
+    score: float
+    value: float | None
+    limit: float | None
+    time: str
+    reason: Mapping[str, str]
+    evidence: Mapping[str, Any]
+
+
+class _Judged(msgspec.Struct, frozen=True):
+    stream: str
+    seq: int
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """One line of the worker; exactly one member is there."""
+
+    hello: int | None = None
+    stream: str | None = None
+    seq: int = 0
+    verdict: Verdict | None = None
+    judged: _Judged | None = None
+
+
+class RulesFeed:
+    """Listens for the rules process, feeds it, and passes its verdicts on."""
+
+    def __init__(
+        self, socket: Path, site: Site, spool: Spool, clock: Clock, on_verdict: Callable[[Verdict], None]
+    ) -> None:
+        self._socket = socket
+        self._site = site
+        self._spool = spool
+        self._clock = clock
+        self._on_verdict = on_verdict
+        self._judged_seq = 0
+        self._progress = asyncio.Event()
+        self._unjudged: dict[int, int] = {}  # seq -> newest time in it, sent and not judged
+        self._current: asyncio.Task[None] | None = None
+        self._decoder = msgspec.json.Decoder(_Said)
+
+    @property
+    def up(self) -> bool:
+        return self._current is not None
+
+    def gauges(self) -> Iterable[tuple[str, tuple[str, ...], float]]:
+        yield "pondwatch_rules_up", (), float(self.up)
+        oldest_ns = min(self._unjudged.values(), default=0)
+        lag_s = max(0.0, (self._clock.wall_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0
+        yield "pondwatch_rules_lag_seconds", (), lag_s
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        self._socket.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._connected, self._socket, limit=LINE_BYTES)
+        self._socket.chmod(0o660)
+        async with server:
+            await server.serve_forever()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._current is not None:
+            self._current.cancel()
+        task = self._current = asyncio.current_task()
+        try:
+            said = self._decoder.decode(await reader.readline())
+            after = said.seq if said.stream == self._spool.stream else 0
+            log.info("rules process connected, judged up to %d", after)
+            writer.write(msgspec.json.encode({"config": self._config()}) + b"\n")
+            feeding = asyncio.create_task(self._feed(writer, after), name="rules feed")
+            try:
+                await self._hear(reader)
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+        except (msgspec.DecodeError, ConnectionError, ValueError) as error:
+            log.warning("rules process dropped: %s", error)
+        finally:
+            if self._current is task:
+                self._current = None
+                self._unjudged.clear()
+                log.warning("rules process is gone; trigger levels go on without it")
+            writer.close()
+
+    def _config(self) -> dict[str, Any]:
+        channels = [
+            {"id": channel.id, "unit": channel.unit, "advice": channel.advice}
+            for channel in self._site.channels
+            if channel.advice is not None
+        ]
+        return {
+            "stream": self._spool.stream,
+            "config_sha256": self._site.sha256,
+            "channels": channels,
+        }
+
+    async def _feed(self, writer: asyncio.StreamWriter, after: int) -> None:
+        self._judged_seq, self._unjudged = after, {}
+        while True:
+            batches = await self._spool.peek(after=after, kinds=("readings",), limit=CHUNK_BATCHES)
+            for batch in batches:
+                self._unjudged[batch.seq] = batch.time_ns
+                writer.write(batch.payload + b"\n")
+                await writer.drain()
+                after = batch.seq
+            while len(self._unjudged) >= AHEAD_BATCHES:
+                self._progress.clear()
+                await self._progress.wait()
+            if not batches:
+                await self._spool.committed(after)
+
+    async def _hear(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            said = self._decoder.decode(line)
+            if said.verdict is not None and said.verdict.stream == self._spool.stream:
+                self._on_verdict(said.verdict)
+            if said.judged is not None:
+                for seq in [seq for seq in self._unjudged if seq <= said.judged.seq]:
+                    del self._unjudged[seq]
+                self._judged_seq = said.judged.seq
+                self._progress.set()
+
+
+def verdict_time_ns(verdict: Verdict) -> int:
+    return parse_rfc3339(verdict.time)
+
+
+async def supervise(config: Path, run_dir: Path) -> None:
+    """Keep one `pondwatch rules` child running until cancelled."""
+    command = [sys.executable, "-m", "daemon.commands", "--config", str(config), "rules"]
+    while True:
+        child = await asyncio.create_subprocess_exec(
+            *command, env={**os.environ, "PONDWATCH_RUN": str(run_dir)}
+        )
+        try:
+            code = await child.wait()
+        finally:
+            if child.returncode is None:
+                child.terminate()
+                try:
+                    async with asyncio.timeout(STOP_S):
+                        await child.wait()
+                except TimeoutError:
+                    child.kill()
+                    await child.wait()
+        log.warning("rules process ended with %d; starting it again", code)
+        await asyncio.sleep(RESTART_S)

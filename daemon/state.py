@@ -1,0 +1,166 @@
+"""How the core is at this moment, for metrics, health and the control socket. It changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from daemon.poller import PolledLine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from daemon.alarms import AlarmBook
+    from daemon.clock import Clock
+    from daemon.config import Site
+    from daemon.judge import Judge
+    from daemon.pipeline import Pipeline
+    from daemon.poller import StreamLine
+    from daemon.spool import Spool
+    from daemon.uplink.contract import Uplink
+    from daemon.writer import Writer
+
+LOOK_EVERY_S = 1.0  # how often the store is asked for its size and backlog
+HUNG_S = 60.0  # a commit that takes longer hangs
+TRUST_AFTER_S = 3600.0  # a wall clock that stepped is trusted again after so long without a step
+
+Gauge = tuple[str, tuple[str, ...], float]
+
+
+class State:
+    """Reads the parts of the core; `run` keeps the figures fresh that only the store's thread can give."""
+
+    def __init__(
+        self,
+        site: Site,
+        clock: Clock,
+        spool: Spool,
+        pipeline: Pipeline,
+        judge: Judge,
+        book: AlarmBook,
+        lines: Mapping[str, PolledLine | StreamLine],
+        uplinks: Sequence[Uplink],
+        writer: Writer,
+    ) -> None:
+        self._site = site
+        self._clock = clock
+        self._spool = spool
+        self._pipeline = pipeline
+        self._judge = judge
+        self._book = book
+        self._lines = lines
+        self._uplinks = uplinks
+        self._writer = writer
+        self._began_s = asyncio.get_running_loop().time()
+        self._store_bytes = 0
+        self._steps = clock.steps
+        self._stepped_s = float("-inf")
+
+    async def run(self) -> None:
+        """Look now and then, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        self._store_bytes = await self._spool.size_bytes()
+        if self._clock.steps != self._steps:
+            self._steps, self._stepped_s = self._clock.steps, self._now_s()
+
+    def backlog(self) -> int:
+        """Batches that some uplink has not settled yet, summed over uplinks."""
+        return sum(uplink.unsettled().batches for uplink in self._uplinks)
+
+    # -- health --------------------------------------------------------------------------------------
+
+    def ills(self) -> list[str]:
+        """What makes no progress, a sentence each; nothing is well. A dead device is no ill of the core."""
+        now_s = self._now_s()
+        ills = [
+            f"line {line.id} has shown no life for {now_s - line.beat_s:.0f} s"
+            for line in self._lines.values()
+            if now_s - max(line.beat_s, self._began_s) > line.patience_s
+        ]
+        hanging_s = self._writer.hanging_s()
+        if hanging_s > HUNG_S:
+            ills.append(f"a commit hangs for {hanging_s:.0f} s")
+        return ills
+
+    def ready(self) -> bool:
+        """Whether every group of channels has been computed once."""
+        return len(self._pipeline.latest) == self._pipeline.groups
+
+    # -- metrics -------------------------------------------------------------------------------------
+
+    def gauges(self) -> Iterable[Gauge]:
+        yield from self._instruments()
+        yield from self._channels()
+        yield from self._judgement()
+        yield from self._store()
+        steady_s = self._now_s() - self._stepped_s
+        yield "pondwatch_clock_trusted", (), float(steady_s > TRUST_AFTER_S)
+
+    def _instruments(self) -> Iterable[Gauge]:
+        for (line, device), up in self._pipeline.devices.items():
+            yield "pondwatch_device_up", (line, device), float(up)
+        running_s = self._now_s() - self._began_s
+        for line_ in self._lines.values():
+            if isinstance(line_, PolledLine):
+                yield "pondwatch_line_busy_ratio", (line_.id,), min(1.0, line_.busy_s / max(running_s, 1e-3))
+
+    def _channels(self) -> Iterable[Gauge]:
+        now_ns = self._clock.wall_ns()
+        tables = {table.id: table for table in self._site.channels}
+        for channel, value, seen_ns in self._pipeline.values():
+            table = tables[channel]
+            if not isnan(value):
+                yield "pondwatch_channel_value", (table.pond, table.item, channel, table.unit), value
+            if seen_ns:
+                yield "pondwatch_channel_age_seconds", (channel,), max(0.0, (now_ns - seen_ns) / 1e9)
+        for channel in self._judge.armed:
+            yield "pondwatch_channel_level", (channel,), float(self._judge.level(channel))
+
+    def _judgement(self) -> Iterable[Gauge]:
+        for (pond, item), level in self._judge.items.items():
+            yield "pondwatch_item_level", (pond, item), float(level)
+        for pond, level in self._judge.ponds.items():
+            yield "pondwatch_pond_level", (pond,), float(level)
+        counts = Counter((alarm.level, alarm.response) for alarm in self._book.open())
+        for labels, count in counts.items():
+            yield "pondwatch_alarms_open", labels, float(count)
+        yield "pondwatch_alarms_overdue", (), float(len(self._book.overdue(self._clock.wall_ns())))
+
+    def _store(self) -> Iterable[Gauge]:
+        yield "pondwatch_spool_bytes", (), float(self._store_bytes)
+        for uplink in self._uplinks:
+            batches, oldest_ns = uplink.unsettled()
+            oldest_s = 0.0 if oldest_ns is None else max(0.0, (self._clock.wall_ns() - oldest_ns) / 1e9)
+            yield "pondwatch_spool_unsettled_batches", (uplink.id,), float(batches)
+            yield "pondwatch_spool_oldest_unsettled_seconds", (uplink.id,), oldest_s
+            yield "pondwatch_uplink_connected", (uplink.id,), float(uplink.connected)
+
+    # -- the control socket --------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """An overview for `pondwatch status` and for scripts."""
+        return {
+            "site": self._site.site.id,
+            "gateway": self._site.site.gateway,
+            "mode": self._site.site.mode,
+            "stream": self._spool.stream,
+            "last_seq": self._spool.last_seq,
+            "ills": self.ills(),
+            "ponds": {pond: level.text for pond, level in self._judge.ponds.items()},
+            "devices": {device: up for (_, device), up in self._pipeline.devices.items()},
+            "uplinks": {
+                uplink.id: {"connected": uplink.connected, "unsettled": uplink.unsettled().batches}
+                for uplink in self._uplinks
+            },
+            "alarms_open": len(self._book.open()),
+        }
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()

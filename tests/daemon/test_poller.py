@@ -1,0 +1,226 @@
+"""The poller over real TCP: on time, never piled up, and a dead device costs the others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+
+import pytest
+
+from daemon.clock import NS, Clock
+from daemon.poller import BACK_OFF_MOST, JOBS, LineBusy, PolledLine, PolledUnit
+from drivers.contract import DeviceError, LineDown, NoReply
+from drivers.framing import MbapFraming
+from drivers.line import Line
+from drivers.sample import Block, Frame, Quality
+from drivers.wire import TcpWire
+
+
+class Recorder:
+    """An observer that writes everything down."""
+
+    def __init__(self):
+        self.frames, self.states, self.errors, self.overruns = [], [], Counter(), 0
+
+    def take(self, frame):
+        self.frames.append(frame)
+
+    def device_error(self, line, device, reason):
+        self.errors[device, reason] += 1
+
+    def device_state(self, line, device, *, up, error):
+        self.states.append((device, up))
+
+    def polled(self, line, seconds):
+        pass
+
+    def overrun(self, line, ticks):
+        self.overruns += ticks
+
+    def of(self, device, quality=Quality.GOOD):
+        return [f for f in self.frames if f.block.device == device and f.qualities[0] == quality]
+
+
+class Scripted:
+    """A driver that answers after `takes_s`, or raises what it is told to; the line below it is real."""
+
+    def __init__(self, device, clock, takes_s=0.0, error=None):
+        self.device, self.clock, self.takes_s, self.error = device, clock, takes_s, error
+        self.blocks = (Block(device, "b", ("x",), ("",)),)
+        self.asked, self.once = [], None
+
+    async def poll(self, line, tick_ns):
+        self.asked.append(tick_ns)
+        await asyncio.sleep(self.takes_s)
+        if self.once is not None:
+            error, self.once = self.once, None
+            raise error
+        if self.error is not None:
+            raise self.error
+        now = self.clock.wall_ns()
+        return [Frame(self.blocks[0], tick_ns, now, self.clock.monotonic_ns(), (1,), (1.0,), b"\0")]
+
+
+@contextlib.asynccontextmanager
+async def polling(*drivers, every_s=0.05, cost_s=0.05, clock=None):
+    """Drivers on a line to a TCP server that only accepts."""
+
+    async def accept(reader, writer):
+        with contextlib.closing(writer):
+            await reader.read()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    recorder = Recorder()
+    units = [PolledUnit(d, round(every_s * NS), cost_s) for d in drivers]
+    line = PolledLine(Line(TcpWire("127.0.0.1", port), MbapFraming(), "L"), units, clock or drivers[0].clock, recorder, 7)
+    task = asyncio.create_task(line.run())
+    try:
+        yield line, recorder, server
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        server.close()
+        await server.wait_closed()
+
+
+async def test_every_tick_is_a_multiple_of_the_period_and_comes_once():
+    driver = Scripted("a", Clock())
+    async with polling(driver):
+        await asyncio.sleep(0.6)
+    every = NS // 20
+    assert len(driver.asked) >= 8
+    assert all(tick % every == 0 for tick in driver.asked)
+    assert len(set(driver.asked)) == len(driver.asked)
+
+
+async def test_a_reply_belongs_to_the_tick_that_asked_for_it():
+    driver = Scripted("a", Clock(), takes_s=0.02)
+    async with polling(driver) as (_, recorder, _):
+        await asyncio.sleep(0.4)
+    assert [f.tick_ns for f in recorder.of("a")] == driver.asked[: len(recorder.of("a"))]
+    assert all(0 <= f.time_ns - f.tick_ns < NS // 20 * 4 for f in recorder.of("a"))
+
+
+async def test_a_bus_without_time_counts_overruns_and_piles_nothing_up():
+    driver = Scripted("slow", Clock(), takes_s=0.16)
+    async with polling(driver) as (_, recorder, _):
+        await asyncio.sleep(1.0)
+    assert recorder.overruns >= 8
+    assert len(recorder.of("slow", Quality.OVERRUN)) >= 3
+    assert driver.asked[-1] > driver.asked[0] + 10 * NS // 20 - 1  # it keeps up with the clock
+
+
+async def test_a_round_that_has_begun_is_finished_under_its_own_tick():
+    clock = Clock()
+    first, second = Scripted("first", clock), Scripted("second", clock)
+    async with polling(first, second):
+        await asyncio.sleep(0.2)
+        first.takes_s = 0.23  # one stall of more than four periods
+        await asyncio.sleep(0.1)
+        first.takes_s = 0.0
+        await asyncio.sleep(0.5)
+    n = min(len(first.asked), len(second.asked))
+    assert first.asked[:n] == second.asked[:n]
+
+
+async def test_a_dead_device_is_asked_less_and_less_and_the_others_keep_their_ticks():
+    clock = Clock()
+    well = Scripted("well", clock)
+    dead = Scripted("dead", clock, takes_s=0.02, error=NoReply("silent"))
+    async with polling(well, dead, cost_s=0.02) as (_, recorder, _):
+        await asyncio.sleep(2.0)
+    assert len(recorder.of("well")) >= 0.95 * len(well.asked) >= 30
+    assert len(dead.asked) <= 12
+    assert recorder.of("dead", Quality.BACK_OFF)
+    assert len(recorder.frames) - len(recorder.of("well")) >= 30  # every tick of the dead one is told missing
+    assert ("dead", False) in recorder.states
+
+
+async def test_a_device_that_comes_back_is_heard_within_twenty_times_what_asking_costs():
+    device = Scripted("a", Clock(), error=NoReply("silent"))
+    async with polling(device, cost_s=0.02) as (_, recorder, _):
+        await asyncio.sleep(1.0)
+        device.error = None
+        await asyncio.sleep(BACK_OFF_MOST * 0.02 + 0.15)
+        assert recorder.states[-1] == ("a", True)
+
+
+async def test_one_failure_of_a_device_that_was_well_is_tried_again_at_once():
+    device = Scripted("a", Clock())
+    async with polling(device) as (_, recorder, _):
+        await asyncio.sleep(0.2)
+        device.once = DeviceError("bad checksum")
+        await asyncio.sleep(0.2)
+    assert ("a", False) not in recorder.states
+    assert recorder.errors["a", "bad-reply"] == 1
+    assert len(device.asked) == len(set(device.asked)) + 1
+
+
+async def test_a_line_that_goes_is_told_for_each_tick_and_opened_again():
+    device = Scripted("a", Clock())
+    async with polling(device) as (_, recorder, server):
+        await asyncio.sleep(0.15)
+        device.error = LineDown("cut")
+        await asyncio.sleep(0.15)
+        assert recorder.of("a", Quality.LINE_DOWN)
+        device.error = None
+        before = len(recorder.of("a"))
+        await asyncio.sleep(0.3)
+        assert len(recorder.of("a")) > before
+
+
+async def test_work_of_people_goes_ahead_and_comes_back_with_its_result():
+    driver = Scripted("a", Clock(), takes_s=0.03)
+    async with polling(driver) as (line, _, _):
+
+        async def name(wire):
+            return wire.name
+
+        async def fail(wire):
+            raise NoReply("nobody there")
+
+        assert await line.submit(name) == "L"
+        with pytest.raises(NoReply):
+            await line.submit(fail)
+
+
+async def test_more_work_than_a_line_takes_is_refused():
+    driver = Scripted("a", Clock(), takes_s=0.5)
+    async with polling(driver, every_s=0.6) as (line, _, _):
+
+        async def nothing(wire):
+            return None
+
+        while not driver.asked:
+            await asyncio.sleep(0.01)
+        waiting = [asyncio.create_task(line.submit(nothing)) for _ in range(JOBS)]
+        await asyncio.sleep(0)
+        with pytest.raises(LineBusy):
+            await line.submit(nothing)
+        await asyncio.gather(*waiting)
+
+
+class Stepping(Clock):
+    """A clock whose wall can be stepped."""
+
+    step_ns = 0
+
+    def wall_ns(self):
+        return super().wall_ns() + self.step_ns
+
+
+@pytest.mark.parametrize("step_s", [-7200, 7200, 30 * 86400])
+async def test_a_wall_clock_that_steps_delays_no_poll(step_s):
+    clock = Stepping()
+    driver = Scripted("a", clock)
+    async with polling(driver) as (_, recorder, _):
+        await asyncio.sleep(0.2)
+        clock.step_ns = step_s * NS
+        assert clock.rephase() == pytest.approx(step_s, abs=0.1)
+        before = len(driver.asked)
+        await asyncio.sleep(0.3)
+    assert len(driver.asked) - before >= 4
+    assert recorder.overruns == 0
+    assert abs(driver.asked[-1] - clock.wall_ns()) < NS
