@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -28,10 +29,11 @@ from daemon.notify import Notifier
 from daemon.outputs import Output
 from daemon.pipeline import Pipeline
 from daemon.poller import PolledLine, PolledUnit, StreamLine
+from daemon.reading import rfc3339
 from daemon.rules import RulesFeed, supervise
 from daemon.spool import Spool
 from daemon.state import State
-from daemon.uplink.mqtt import MqttUplink
+from daemon.uplink.mqtt import RECONNECT_MOST_S, MqttUplink, Status
 from daemon.verbs import Verbs
 from daemon.writer import Writer
 from drivers import profile
@@ -43,14 +45,15 @@ from drivers.wire import SerialWire, TcpWire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
 
-    from daemon.config import DeviceTable, LineTable, Site
+    from daemon.config import DeviceTable, LineTable, Site, UplinkTable
     from daemon.poller import Observer
     from drivers.wire import Wire
 
 log = logging.getLogger(__name__)
 
+VERSION = version("pondwatch")
+BENCH_RECONNECT_S = 2.0  # on a fast bench an outage is short
 DRAIN_S = 8.0  # at the end the uplinks may deliver for so long; units give 20 s to stop
 AGAIN_FIRST_S, AGAIN_MOST_S = 1.0, 30.0
 TRIM_EVERY_S = 600.0
@@ -77,7 +80,7 @@ class _Core:
         self._run_dir = run_dir
         self._clock = clock
         self._notifier = Notifier.from_environment()
-        self._metrics = Metrics(version("pondwatch"), site.sha256)
+        self._metrics = Metrics(VERSION, site.sha256)
         self._stop = asyncio.Event()
 
     async def main(self) -> None:
@@ -91,7 +94,7 @@ class _Core:
         )
         observe = self._metrics.commit_seconds.observe
         async with Spool.open(
-            site.store_folder, site.site.mode, boot_id(), clock=clock, on_commit_s=observe
+            Path(site.store.path), site.site.mode, boot_id(), clock=clock, on_commit_s=observe
         ) as spool:
             await self._run(spool)
 
@@ -120,7 +123,8 @@ class _Core:
             def start(name: str, work: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
                 return group.create_task(supervised(name, work), name=name)
 
-            polling = [start(f"line {each.id}", each.run) for each in lines.values()]
+            first = [start(f"line {each.id}", each.run) for each in lines.values()]
+            first += self._rules(start, feed)
             writing = group.create_task(writer.run(), name="writer")
             rest = [start(f"uplink {each.id}", each.run) for each in uplinks]
             rest += [start(f"output {each.table.id}", each.run) for each in outputs]
@@ -130,7 +134,6 @@ class _Core:
                 start("state", state.run),
                 start("clock", self._follow_wall),
                 start("trim", lambda: self._trim(spool)),
-                *self._rules(start, feed),
             ]
             log.info(
                 "started: %d lines, %d channels, stream %s", len(lines), len(site.channels), spool.stream
@@ -138,7 +141,7 @@ class _Core:
             self._notifier.ready(f"{len(site.channels)} channels on {len(lines)} lines")
             await self._until_stopped(state)
             self._notifier.stopping()
-            await _cancelled(polling)
+            await _cancelled(first)
             writer.stop()
             await writing
             await self._drained(state)
@@ -183,7 +186,7 @@ class _Core:
         """Wait until the uplinks have settled everything, at most DRAIN_S."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                while state.backlog():
+                while await state.backlog():
                     await asyncio.sleep(0.05)
 
 
@@ -278,6 +281,20 @@ def build_outputs(
     return outputs
 
 
+def build_uplink(table: UplinkTable, site: Site, spool: Spool, clock: Clock, metrics: Metrics) -> MqttUplink:
+    status = Status(site.site.mode, VERSION, boot_id(), spool.stream, site.sha256, rfc3339(clock.wall_ns()))
+    return MqttUplink(
+        table,
+        site.site.id,
+        site.site.gateway,
+        spool,
+        status,
+        clock,
+        on_rejected=metrics.uplink_rejected.labels(table.id).inc,
+        reconnect_most_s=RECONNECT_MOST_S if clock.rate == 1.0 else BENCH_RECONNECT_S,
+    )
+
+
 def _wanted(site: Site) -> dict[str, set[str]]:
     """Device -> the points some channel or output needs; blocks without any are never asked."""
     wanted: dict[str, set[str]] = {}
@@ -285,15 +302,24 @@ def _wanted(site: Site) -> dict[str, set[str]]:
         for name in (channel.source, channel.temperature, channel.barometer):
             device, _, point = name.partition(".")
             wanted.setdefault(device, set()).add(point)
+    profiles = {device.id: device.profile for device in site.devices}
     for output in site.outputs:
-        wanted.setdefault(output.device, set()).add(output.write)
+        write = profile.load(profiles[output.device]).writes[output.write]
+        wanted.setdefault(output.device, set()).add(write.verify)
     return wanted
 
 
 def _modbus(table: DeviceTable, wanted: set[str], clock: Clock) -> ModbusDevice:
     compiled = profile.load(table.profile).compile(table.id, wanted)
     unit = compiled.bus.unit if table.unit is None else table.unit
-    return ModbusDevice(table.id, compiled, unit, clock, table.timeout_s, table.slowest_reply_s)
+    return ModbusDevice(
+        table.id,
+        compiled,
+        unit,
+        clock,
+        timeout_s=table.timeout_s,
+        slowest_reply_s=table.slowest_reply_s,
+    )
 
 
 def _receiver(table: DeviceTable, clock: Clock) -> GnssReceiver:

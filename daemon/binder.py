@@ -2,15 +2,18 @@
 
 A dataclass field may carry in its metadata `key` (the name in the file, where that differs from the
 attribute, as `every` does from `every_s`), `parse` (a name from PARSERS, for text with a unit), `doc`,
-`example` and `variants` (classes chosen by the table's `kind`). Plain data, so that drivers and rules
-can describe their own settings without importing the daemon.
+`example`, `variants` (classes chosen by the table's `kind`), and `min`, `exclusive_min`, `max` or
+`pattern`, which hold for the parsed value. Plain data, so that drivers and rules can describe their own
+settings without importing the daemon.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
+import operator
 import re
 import types
 import typing
@@ -21,7 +24,15 @@ if TYPE_CHECKING:
 
 T = typing.TypeVar("T")
 
-_SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0, "years": 31557600.0}
+_SECONDS = {
+    "ms": 1e-3,
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "days": 86400.0,
+    "years": 31557600.0,
+}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 _SERIAL = re.compile(r"(\d+) ([5-8])([NEO])(1|1\.5|2)")
@@ -47,6 +58,9 @@ class SerialMode:
     parity: Literal["N", "E", "O"]
     stop_bits: float
 
+    def __str__(self) -> str:
+        return f"{self.baud} {self.data_bits}{self.parity}{self.stop_bits:g}"
+
     @property
     def bits_per_character(self) -> float:
         return 1 + self.data_bits + (self.parity != "N") + self.stop_bits
@@ -55,7 +69,9 @@ class SerialMode:
 def _quantity(text: str, units: Mapping[str, float], example: str) -> float:
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2] not in units:
-        raise ValueError(f"{text!r} needs a number and one of the units {', '.join(units)}, as in {example!r}")
+        raise ValueError(
+            f"{text!r} needs a number and one of the units {', '.join(units)}, as in {example!r}"
+        )
     return float(match[1]) * units[match[2]]
 
 
@@ -73,7 +89,9 @@ def serial_mode(text: str) -> SerialMode:
     """`"9600 8N1"`: baud, data bits, parity, stop bits."""
     match = _SERIAL.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no serial mode: write baud, data bits, parity, stop bits, as in '9600 8N1'")
+        raise ValueError(
+            f"{text!r} is no serial mode: write baud, data bits, parity, stop bits, as in '9600 8N1'"
+        )
     parity: Any = match[3]
     return SerialMode(int(match[1]), int(match[2]), parity, float(match[4]))
 
@@ -91,8 +109,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Broken:
+    """Stands for a table that could not be bound.
+
+    So the others of its list keep their index, and who refers to its `id` is not told that it does not exist.
+    """
+
+    id: str
+
+
+_BAD = object()  # a value whose problem has been written down
+
+
 def bind(cls: type[T], table: object, path: str, problems: list[Problem]) -> T | None:
-    """`table` as a `cls`, or None after adding to `problems` all that is wrong with it.
+    """`table` as a `cls`, or None if something of its own is wrong with it.
+
+    A list of tables is kept even if some of its members are not well, and so is the whole file: those
+    tables are `Broken` in it. The result may be used only if no problem was added.
 
     Args:
         cls: a dataclass; its annotations are the schema.
@@ -103,99 +137,167 @@ def bind(cls: type[T], table: object, path: str, problems: list[Problem]) -> T |
     if not isinstance(table, dict):
         problems.append(Problem(path, f"must be a table, not {_kind(table)}"))
         return None
-    before = len(problems)
-    hints = typing.get_type_hints(cls)
-    fields = {f.metadata.get("key", f.name): f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    fields = _schema(typing.cast("typing.Hashable", cls))
+    values: dict[str, Any] = {}
+    stray = False
     for key in table:
         if key not in fields:
             problems.append(Problem(_join(path, key), f"unknown key{nearest(key, fields)}"))
-    values: dict[str, Any] = {}
-    for key, f in fields.items():
+            stray = True
+    for key, (f, hint) in fields.items():
         if key in table:
-            values[f.name] = _value(hints[f.name], f.metadata, table[key], _join(path, key), problems)
+            values[f.name] = _value(hint, f.metadata, table[key], _join(path, key), problems)
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             problems.append(Problem(_join(path, key), f"is missing{_example(f.metadata)}"))
-    return cls(**values) if len(problems) == before else None
+            values[f.name] = _BAD
+    if not path:  # the file stands, so that what is well in it can be cross-checked
+        values = {name: Broken("") if value is _BAD else value for name, value in values.items()}
+    elif stray or any(value is _BAD for value in values.values()):
+        return None
+    return cls(**values)
+
+
+@functools.cache
+def _schema(cls: Any) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    """Key in the file -> field and type; working the types out anew for each row would take longest."""
+    hints = typing.get_type_hints(cls)
+    return {f.metadata.get("key", f.name): (f, hints[f.name]) for f in dataclasses.fields(cls) if f.init}
 
 
 def _value(hint: Any, metadata: Mapping[str, Any], value: object, path: str, problems: list[Problem]) -> Any:
-    """`value` as `hint` says; problems hold what is wrong, and then the result is never used."""
+    """`value` as `hint` says, or _BAD and a problem more."""
     if "variants" in metadata:
         return _variant(metadata["variants"], value, path, problems)
-    if "parse" in metadata:
-        return _parsed(metadata["parse"], metadata, value, path, problems)
     origin, args = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        (inner,) = (a for a in args if a is not type(None))
-        return _value(inner, metadata, value, path, problems)
+        (hint,) = (a for a in args if a is not type(None))
+        origin, args = get_origin(hint), get_args(hint)
+    if "parse" in metadata:
+        return _parsed(metadata["parse"], metadata, value, path, problems)
     if origin is tuple:
         return _sequence(args, metadata, value, path, problems)
     if origin is Literal:
-        if value not in args or isinstance(value, bool) is not isinstance(args[0], bool):
-            allowed = ", ".join(repr(a) for a in args)
-            problems.append(Problem(path, f"{value!r} is none of {allowed}{nearest(str(value), map(str, args))}"))
-        return value
+        return _choice(args, value, path, problems)
     if dataclasses.is_dataclass(hint):
-        return bind(typing.cast("type[Any]", hint), value, path, problems)
+        return _or_bad(bind(typing.cast("type[Any]", hint), value, path, problems))
     return _scalar(hint, metadata, value, path, problems)
 
 
+def _or_bad(bound: Any) -> Any:
+    return _BAD if bound is None else bound
+
+
+def _choice(allowed: tuple[Any, ...], value: object, path: str, problems: list[Problem]) -> Any:
+    if any(type(value) is type(a) and value == a for a in allowed):
+        return value
+    listed = ", ".join(repr(a) for a in allowed)
+    problems.append(Problem(path, f"{value!r} is none of {listed}{nearest(str(value), map(str, allowed))}"))
+    return _BAD
+
+
 def _scalar(hint: Any, metadata: Mapping[str, Any], value: object, path: str, problems: list[Problem]) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if type(value) is int and value.bit_length() > 63:  # noqa: PLR2004 -- TOML's own range
+        problems.append(Problem(path, "is larger than TOML allows"))
+        return _BAD
+    if hint is float and type(value) is int:
+        value = float(value)
     if type(value) is not hint:
-        problems.append(Problem(path, f"must be {_NAMES.get(hint, hint)}, not {_kind(value)}{_example(metadata)}"))
-    elif isinstance(value, float) and not math.isfinite(value):
+        problems.append(Problem(path, f"must be {_NAMES[hint]}, not {_kind(value)}{_example(metadata)}"))
+        return _BAD
+    if isinstance(value, float) and not math.isfinite(value):
         problems.append(Problem(path, "must be a finite number"))
+        return _BAD
+    return _within(metadata, value, path, problems)
+
+
+def _within(metadata: Mapping[str, Any], value: Any, path: str, problems: list[Problem]) -> Any:
+    """`value`, if it keeps what the field's metadata says of its range or pattern."""
+    for bound, broken, words in _BOUNDS:
+        if bound in metadata and broken(value, metadata[bound]):
+            problems.append(Problem(path, f"must be {words} {metadata[bound]}{_example(metadata)}"))
+            return _BAD
+    if "pattern" in metadata and re.fullmatch(metadata["pattern"], value) is None:
+        problems.append(Problem(path, f"{value!r} must be written {metadata['pattern']}{_example(metadata)}"))
+        return _BAD
     return value
 
 
-def _sequence(args: Any, metadata: Mapping[str, Any], value: object, path: str, problems: list[Problem]) -> Any:
+_BOUNDS: tuple[tuple[str, Callable[[Any, Any], bool], str], ...] = (
+    ("min", operator.lt, "at least"),
+    ("exclusive_min", operator.le, "more than"),
+    ("max", operator.gt, "at most"),
+)
+
+
+def _sequence(
+    args: Any, metadata: Mapping[str, Any], value: object, path: str, problems: list[Problem]
+) -> Any:
     if not isinstance(value, list):
-        problems.append(Problem(path, f"must be a list, not {_kind(value)}{_example(metadata)}"))
-        return ()
-    if args[-1] is Ellipsis:
-        return tuple(_value(args[0], {}, v, f"{path}[{i}]", problems) for i, v in enumerate(value))
-    if len(value) != len(args):
+        tables = dataclasses.is_dataclass(args[0]) and isinstance(value, dict)
+        remedy = f": write [[{path}]]" if tables else _example(metadata)
+        problems.append(Problem(path, f"must be a list, not {_kind(value)}{remedy}"))
+        return _BAD
+    if args[-1] is not Ellipsis and len(value) != len(args):
         problems.append(Problem(path, f"must have {len(args)} members, not {len(value)}{_example(metadata)}"))
-        return ()
-    return tuple(
-        _value(a, {}, v, f"{path}[{i}]", problems) for i, (a, v) in enumerate(zip(args, value, strict=True))
-    )
+        return _BAD
+    hints = [args[0]] * len(value) if args[-1] is Ellipsis else args
+    members = [
+        _value(hint, {}, member, f"{path}[{i}]", problems)
+        for i, (hint, member) in enumerate(zip(hints, value, strict=True))
+    ]
+    if dataclasses.is_dataclass(args[0]):
+        return tuple(_broken(v) if m is _BAD else m for m, v in zip(members, value, strict=True))
+    return _BAD if _BAD in members else tuple(members)
+
+
+def _broken(table: object) -> Broken:
+    match table:
+        case {"id": str(name)}:
+            return Broken(name)
+        case _:
+            return Broken("")
 
 
 def _variant(variants: Mapping[str, type], value: object, path: str, problems: list[Problem]) -> Any:
     if not isinstance(value, dict):
         problems.append(Problem(path, f"must be a table with a kind, not {_kind(value)}"))
-        return None
+        return _BAD
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in variants:
         known = ", ".join(variants)
         said = "is missing" if kind is None else f"{kind!r} is unknown"
         problems.append(Problem(_join(path, "kind"), f"{said}: one of {known}{nearest(str(kind), variants)}"))
-        return None
+        return _BAD
     settings = {k: v for k, v in value.items() if k != "kind"}
-    return bind(variants[kind], settings, path, problems)
+    return _or_bad(bind(variants[kind], settings, path, problems))
 
 
 def _parsed(
     parser: str, metadata: Mapping[str, Any], value: object, path: str, problems: list[Problem]
-) -> object:
+) -> Any:
     if not isinstance(value, str):
-        problems.append(Problem(path, f"must be text with its unit, not {_kind(value)}{_example(metadata)}"))
-        return None
+        problems.append(Problem(path, f"must be text, not {_kind(value)}{_example(metadata)}"))
+        return _BAD
     try:
-        return PARSERS[parser](value)
+        parsed = PARSERS[parser](value)
     except ValueError as error:
         problems.append(Problem(path, str(error)))
-        return None
+        return _BAD
+    return _within(metadata, parsed, path, problems)
 
 
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_NAMES: dict[type, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
 
 
 def _kind(value: object) -> str:
-    return _NAMES.get(type(value), {list: "a list", dict: "a table"}.get(type(value), type(value).__name__))
+    return _NAMES.get(type(value), f"a {type(value).__name__}")
 
 
 def _example(metadata: Mapping[str, Any]) -> str:

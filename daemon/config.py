@@ -5,19 +5,20 @@ nobody declared) is checked in `daemon/crosscheck.py`, called from here. The met
 what `config/site.example.toml` is made from.
 """
 
-from __future__ import annotations
-
+# ruff: noqa: RUF009 -- _key is dataclasses.field with its documentation
 import hashlib
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from daemon import crosscheck
 from daemon.binder import Problem, SerialMode, bind
-from drivers import calibration
+from drivers.calibration import KINDS as CALIBRATIONS
+from drivers.calibration import Calibration
 from drivers.gnss.baseline import Baseline
-from edge_rules.law import derived
+from edge_rules.law.derived import KINDS as DERIVATIONS
+from edge_rules.law.derived import Derivation
 from edge_rules.law.levels import Levels
 
 Item = Literal[
@@ -35,25 +36,24 @@ Item = Literal[
 ]
 
 
-def _key(
-    doc: str,
-    example: str,
-    *,
-    default: Any = ...,
-    key: str | None = None,
-    parse: str | None = None,
-    variants: dict[str, type] | None = None,
-) -> Any:
-    """A field with its documentation; `example` is TOML as it would stand in the file."""
-    named = {"key": key, "parse": parse, "variants": variants}
-    metadata = {"doc": doc, "example": example} | {k: v for k, v in named.items() if v is not None}
+NAME = r"[A-Za-z0-9_-]+"  # stands in topics, and before the dot of device.point
+DOTTED = r"[A-Za-z0-9._-]+"
+ADDRESS = r"(\[[^\]]+\]|[^:\s]+):[0-9]{1,5}"
+
+
+def _key(doc: str, example: str, *, default: Any = ..., **how: Any) -> Any:
+    """A field with its documentation; `example` is TOML as it would stand in the file.
+
+    `how` is what the binder knows: key, parse, variants, min, exclusive_min, max, pattern.
+    """
+    metadata = {"doc": doc, "example": example, **how}
     return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class SiteTable:
-    id: str = _key("name of the site in topics and payloads; letters, digits, - and _", '"liaocheng-1"')
-    gateway: str = _key("name of this gateway, unique within the site", '"gw1"')
+    id: str = _key("name of the site in topics and payloads", '"liaocheng-1"', pattern=NAME)
+    gateway: str = _key("name of this gateway, unique within the site", '"gw1"', pattern=NAME)
     name: str = _key("the site's name for people", '"聊城一号库"', default="")
     timezone: str = _key("where the local day begins", '"Asia/Shanghai"', default="Asia/Shanghai")
     mode: Literal["real", "test", "simulated"] = _key(
@@ -65,7 +65,12 @@ class SiteTable:
 class StoreTable:
     path: str = _key("folder of store, head and keys", '"/var/lib/pondwatch"', default="/var/lib/pondwatch")
     linger_s: float = _key(
-        "longest wait of a reading for its commit", '"200 ms"', default=0.2, key="linger", parse="duration"
+        "longest wait of a reading for its commit",
+        '"200 ms"',
+        default=0.2,
+        key="linger",
+        parse="duration",
+        max=0.2,
     )
     keep_s: float = _key(
         "how long settled batches stay in the archive; what is not settled stays",
@@ -73,12 +78,18 @@ class StoreTable:
         default=10 * 31557600.0,
         key="keep",
         parse="duration",
+        exclusive_min=0.0,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsTable:
-    listen: str = _key("host:port of /metrics, /healthz, /readyz", '"127.0.0.1:9464"', default="127.0.0.1:9464")
+    listen: str = _key(
+        "host:port of /metrics, /healthz, /readyz",
+        '"127.0.0.1:9464"',
+        default="127.0.0.1:9464",
+        pattern=ADDRESS,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +105,14 @@ class RulesTable:
 class RollupTable:
     """Counts of GB 39496-2020 5.5.4; the ladder above points was seen in print only in part."""
 
-    blue_to_yellow: int = _key("so many blue points make their item yellow", "4", default=4)
-    yellow_to_orange: int = _key("so many yellow points make their item orange", "3", default=3)
-    orange_to_red: int = _key("so many orange points make their item red", "2", default=2)
+    blue_to_yellow: int = _key("so many blue points make their item yellow", "4", default=4, min=1)
+    yellow_to_orange: int = _key("so many yellow points make their item orange", "3", default=3, min=1)
+    orange_to_red: int = _key("so many orange points make their item red", "2", default=2, min=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Pond:
-    id: str = _key("short name, first part of channel ids by custom", '"n"')
+    id: str = _key("short name, first part of channel ids by custom", '"n"', pattern=NAME)
     name: str = _key("name for people", '"北库"', default="")
     kind: Literal["wet", "dry"] = _key("wet pond or dry stack (GB 39496-2020 5.5.2)", '"wet"', default="wet")
     grade: Literal[1, 2, 3, 4, 5] = _key("grade of the pond, 1 the highest", "3", default=5)
@@ -110,31 +121,38 @@ class Pond:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    id: str = _key("name of the monitoring section", '"2-2"')
+    id: str = _key("name of the monitoring section", '"2-2"', pattern=DOTTED)
     pond: str = _key("the pond it belongs to", '"n"')
     name: str = _key("name for people", '"2-2断面"', default="")
 
 
 @dataclass(frozen=True, slots=True)
 class LineTable:
-    id: str = _key("name of the line", '"rs485-1"')
+    id: str = _key("name of the line", '"rs485-1"', pattern=NAME)
     kind: Literal["modbus-rtu", "modbus-tcp", "rtu-over-tcp", "serial", "tcp"] = _key(
         "how the devices on it are spoken to; serial and tcp carry text streams", '"modbus-rtu"'
     )
     port: str = _key("device file, for modbus-rtu and serial", '"/dev/pondwatch/rs485-1"', default="")
-    address: str = _key("host:port, for modbus-tcp, rtu-over-tcp and tcp", '"10.0.0.5:502"', default="")
+    address: str = _key(
+        "host:port, for modbus-tcp, rtu-over-tcp and tcp", '"10.0.0.5:502"', default="", pattern=ADDRESS
+    )
     serial: SerialMode = _key(
-        "baud, data bits, parity, stop bits", '"9600 8N1"', default=SerialMode(9600, 8, "N", 1.0), parse="serial"
+        "baud, data bits, parity, stop bits",
+        '"9600 8N1"',
+        default=SerialMode(9600, 8, "N", 1.0),
+        parse="serial",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceTable:
-    id: str = _key("name of the device", '"vw1"')
+    id: str = _key("name of the device; no dot, see `from`", '"vw1"', pattern=NAME)
     line: str = _key("the line it hangs on", '"rs485-1"')
     profile: str = _key("its device profile, see drivers/profiles", '"wenkon-vtn416"')
-    every_s: float = _key("how often it is read, aligned to the clock", '"10 min"', key="every", parse="duration")
-    unit: int | None = _key("Modbus unit number; absent: the profile's", "1", default=None)
+    every_s: float = _key(
+        "how often it is read, aligned to the clock", '"10 min"', key="every", parse="duration", min=0.01
+    )
+    unit: int | None = _key("Modbus unit number; absent: the profile's", "1", default=None, min=0, max=255)
     serial_number: str = _key("as engraved", '"VTN-2024-0117"', default="")
     timeout_s: float | None = _key(
         "deadline of one transaction; absent: the profile's",
@@ -142,6 +160,7 @@ class DeviceTable:
         default=None,
         key="timeout",
         parse="duration",
+        exclusive_min=0.0,
     )
     slowest_reply_s: float | None = _key(
         "latest moment a reply can still come; absent: the profile's",
@@ -152,14 +171,39 @@ class DeviceTable:
     )
     baseline: Baseline | None = _key(
         "GNSS only: the fixed origin from which displacement counts",
-        "{ latitude_deg = 36.1234567, longitude_deg = 115.9876543, height_m = 84.123 }",
+        "{ latitude_deg = 36.123456789, longitude_deg = 115.987654321, height_m = 84.1234 }",
         default=None,
     )
 
 
 @dataclass(frozen=True, slots=True)
+class AdviceTable:
+    """Detectors give advice beside the levels; they never raise, lower or silence a level."""
+
+    hampel: bool = _key("spikes against the trailing median, a quality check", "true", default=False)
+    resolution: float = _key(
+        "smallest step of the instrument in the channel's unit: floor of the spread",
+        "0.01",
+        default=0.0,
+        min=0.0,
+    )
+    trend_noise: float | None = _key(
+        "standard deviation of one reading in the channel's unit; arms the robust trend",
+        "2.0",
+        default=None,
+        exclusive_min=0.0,
+    )
+    trend_rate_per_day: float | None = _key(
+        "rate at which the trend is worth a look, in the channel's unit per day",
+        "2.0",
+        default=None,
+        exclusive_min=0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelTable:
-    id: str = _key("name of the channel, unique on the gateway", '"n.pz03.pressure"')
+    id: str = _key("name of the channel, unique on the gateway", '"n.pz03.pressure"', pattern=DOTTED)
     unit: str = _key("unit of its readings", '"kPa"')
     item: Item = _key("what is monitored (GB 39496-2020 5.5.2), or weather, or health", '"phreatic-line"')
     pond: str = _key("the pond it belongs to", '"n"')
@@ -175,22 +219,22 @@ class ChannelTable:
     span: tuple[float, float] | None = _key(
         "what the sensor can measure, in the channel's unit; outside is bad", "[-5, 350]", default=None
     )
-    calibration: calibration.Calibration | None = _key(
+    calibration: Calibration | None = _key(
         "numbers of the calibration sheet",
         '{ kind = "linear", scale = 1.0, offset = 0.0 }',
         default=None,
-        variants=calibration.KINDS,
+        variants=CALIBRATIONS,
     )
-    derive: derived.Derivation | None = _key(
+    derive: Derivation | None = _key(
         "the quantity computed from other channels, in place of `from`",
         '{ kind = "piezometric-elevation", of = "n.pz03.pressure", tip_elevation_m = 78.42, '
         'density_kg_m3 = 1000, datum = "1985" }',
         default=None,
-        variants=derived.KINDS,
+        variants=DERIVATIONS,
     )
     levels: Levels | None = _key(
         "the designer's trigger levels; without them the channel is not armed",
-        '{ rising = true, blue = 84.0, yellow = 85.0, orange = 86.0, red = 87.0, hysteresis = 0.2, '
+        "{ rising = true, blue = 84.0, yellow = 85.0, orange = 86.0, red = 87.0, hysteresis = 0.2, "
         'hold = "20 min", source = "design report 2024-07, table 5-3" }',
         default=None,
     )
@@ -198,33 +242,19 @@ class ChannelTable:
 
 
 @dataclass(frozen=True, slots=True)
-class AdviceTable:
-    """Detectors give advice beside the levels; they never raise, lower or silence a level."""
-
-    hampel: bool = _key("spikes against the trailing median, a quality check", "true", default=False)
-    resolution: float = _key(
-        "smallest step of the instrument in the channel's unit: floor of the spread", "0.01", default=0.0
-    )
-    trend_noise: float | None = _key(
-        "standard deviation of one reading in the channel's unit; arms the robust trend", "2.0", default=None
-    )
-    trend_rate_per_day: float | None = _key(
-        "rate at which the trend is worth a look, in the channel's unit per day", "2.0", default=None
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class OutputTable:
-    id: str = _key("name of the output", '"siren-n"')
+    id: str = _key("name of the output", '"siren-n"', pattern=NAME)
     device: str = _key("the device that switches it", '"relay1"')
     write: str = _key("the write of its profile, with its index where it repeats", '"relay1"')
     pond: str = _key("the pond whose level drives it", '"n"')
-    at: Literal["blue", "yellow", "orange", "red"] = _key("on at this level and above", '"red"', default="red")
+    at: Literal["blue", "yellow", "orange", "red"] = _key(
+        "on at this level and above", '"red"', default="red"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class UplinkTable:
-    id: str = _key("name of the uplink", '"company"')
+    id: str = _key("name of the uplink", '"company"', pattern=NAME)
     kind: Literal["mqtt"] = _key("dialect", '"mqtt"')
     url: str = _key("mqtt://host:port, or mqtts:// with TLS", '"mqtts://broker.example:8883"')
     settle: Literal["receipt", "puback"] = _key(
@@ -235,9 +265,16 @@ class UplinkTable:
     key: str = _key("file with the client's key", '"gw1.key"', default="")
     username: str = _key("name at the broker", '"gw1"', default="")
     password_file: str = _key("file with the password, first line", '"password"', default="")
-    window: int = _key("messages in flight at once, at most what the broker allows", "20", default=20)
+    window: int = _key(
+        "messages in flight at once, at most what the broker allows", "20", default=20, min=1, max=65535
+    )
     ack_deadline_s: float = _key(
-        "no PUBACK for this long: a new connection", '"30 s"', default=30.0, key="ack_deadline", parse="duration"
+        "no PUBACK for this long: a new connection",
+        '"30 s"',
+        default=30.0,
+        key="ack_deadline",
+        parse="duration",
+        exclusive_min=0.0,
     )
     receipt_deadline_s: float = _key(
         "settle = receipt: no receipt for this long: the batch is sent again",
@@ -245,11 +282,12 @@ class UplinkTable:
         default=120.0,
         key="receipt_deadline",
         parse="duration",
+        exclusive_min=0.0,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class File:
     """The file's top level; arrays of tables carry singular names, as TOML reads best."""
 
     site: SiteTable = field()
@@ -275,12 +313,16 @@ class SiteFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Site(_File):
+class Site(File):
     """A whole, checked site file."""
 
     path: Path = field(default=Path(), kw_only=True)
     sha256: str = field(default="", kw_only=True)
     warnings: tuple[Problem, ...] = field(default=(), kw_only=True)
+
+    @property
+    def store_folder(self) -> Path:
+        return Path(self.store.path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -296,13 +338,10 @@ class Site(_File):
             table = tomllib.loads(text.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SiteFileError(path, [Problem("", f"is not TOML: {error}")]) from None
-        bound = bind(_File, table, "", problems)
-        if bound is None:
-            raise SiteFileError(path, problems)
+        bound = bind(File, table, "", problems)
+        assert bound is not None  # a whole file always binds, with what is wrong in it marked
         warnings = crosscheck.warnings(bound, problems)
         if problems:
             raise SiteFileError(path, problems)
-        parts = {name: getattr(bound, name) for name in _File.__dataclass_fields__}
-        return cls(
-            **parts, path=path, sha256=hashlib.sha256(text).hexdigest(), warnings=tuple(warnings)
-        )
+        parts = {f.name: getattr(bound, f.name) for f in fields(File)}
+        return cls(**parts, path=path, sha256=hashlib.sha256(text).hexdigest(), warnings=tuple(warnings))

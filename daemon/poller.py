@@ -63,7 +63,11 @@ class Observer(Protocol):
 
 
 class Reopen:
-    """When to try a lost wire again: doubling delay with full jitter, in real time."""
+    """When to try a lost wire again: doubling delay with full jitter, in real time.
+
+    Opening alone proves nothing (a port server may accept and close): the delay is short again only when
+    a device was heard.
+    """
 
     def __init__(self, random_: random.Random) -> None:
         self._random = random_
@@ -77,7 +81,7 @@ class Reopen:
         self._next_s = now_s + self._random.uniform(0.0, self._delay_s)
         self._delay_s = min(2 * self._delay_s, REOPEN_MOST_S)
 
-    def opened(self) -> None:
+    def heard(self) -> None:
         self._delay_s = REOPEN_FIRST_S
         self._next_s = 0.0
 
@@ -234,6 +238,7 @@ class PolledLine:
             try:
                 frames = await unit.driver.poll(self._line, tick_ns)
             except LineDown as error:
+                self._reopen.failed(loop.time())
                 self._line_state(up=False, error=str(error))
                 self._observer.device_error(self.id, unit.driver.device, "line-down")
                 self._missing(unit.driver.blocks, tick_ns, Quality.LINE_DOWN)
@@ -263,6 +268,7 @@ class PolledLine:
     # -- health --------------------------------------------------------------------------------------
 
     def _answered(self, unit: PolledUnit) -> None:
+        self._reopen.heard()
         unit.failures = 0
         unit.ask_again_s = 0.0
         if unit.up is not True:
@@ -291,7 +297,6 @@ class PolledLine:
             self._reopen.failed(asyncio.get_running_loop().time())
             self._line_state(up=False, error=str(error))
             return False
-        self._reopen.opened()
         self._line_state(up=True, error="")
         return True
 
@@ -353,11 +358,13 @@ class StreamLine:
 
     def _heard(self, data: bytes) -> None:
         for frame in self._driver.feed(data):
+            self._reopen.heard()
             self._ticks_heard.append(frame.tick_ns)
             self._observer.take(frame)
 
     def _lost(self, error: LineDown) -> None:
         self._is_open = False
+        self._reopen.failed(asyncio.get_running_loop().time())
         log.warning("line %s is down: %s", self.id, error)
         self._observer.device_error(self.id, self._driver.device, "line-down")
 
@@ -373,7 +380,6 @@ class StreamLine:
             self._state(up=False, error=str(error))
         else:
             self._is_open = True
-            self._reopen.opened()
             log.info("line %s is open", self.id)
 
     def _close_tick(self, tick_ns: int) -> None:

@@ -8,6 +8,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from daemon.poller import PolledLine
+from daemon.uplink.contract import Unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,6 +56,7 @@ class State:
         self._writer = writer
         self._began_s = asyncio.get_running_loop().time()
         self._store_bytes = 0
+        self._unsettled = {uplink.id: Unsettled(0, 0.0) for uplink in uplinks}
         self._steps = clock.steps
         self._stepped_s = float("-inf")
 
@@ -66,12 +68,14 @@ class State:
 
     async def look(self) -> None:
         self._store_bytes = await self._spool.size_bytes()
+        self._unsettled = {uplink.id: await uplink.unsettled() for uplink in self._uplinks}
         if self._clock.steps != self._steps:
             self._steps, self._stepped_s = self._clock.steps, self._now_s()
 
-    def backlog(self) -> int:
+    async def backlog(self) -> int:
         """Batches that some uplink has not settled yet, summed over uplinks."""
-        return sum(uplink.unsettled().batches for uplink in self._uplinks)
+        await self.look()
+        return sum(unsettled.batches for unsettled in self._unsettled.values())
 
     # -- health --------------------------------------------------------------------------------------
 
@@ -135,8 +139,7 @@ class State:
     def _store(self) -> Iterable[Gauge]:
         yield "pondwatch_spool_bytes", (), float(self._store_bytes)
         for uplink in self._uplinks:
-            batches, oldest_ns = uplink.unsettled()
-            oldest_s = 0.0 if oldest_ns is None else max(0.0, (self._clock.wall_ns() - oldest_ns) / 1e9)
+            batches, oldest_s = self._unsettled[uplink.id]
             yield "pondwatch_spool_unsettled_batches", (uplink.id,), float(batches)
             yield "pondwatch_spool_oldest_unsettled_seconds", (uplink.id,), oldest_s
             yield "pondwatch_uplink_connected", (uplink.id,), float(uplink.connected)
@@ -155,7 +158,7 @@ class State:
             "ponds": {pond: level.text for pond, level in self._judge.ponds.items()},
             "devices": {device: up for (_, device), up in self._pipeline.devices.items()},
             "uplinks": {
-                uplink.id: {"connected": uplink.connected, "unsettled": uplink.unsettled().batches}
+                uplink.id: {"connected": uplink.connected, "unsettled": self._unsettled[uplink.id].batches}
                 for uplink in self._uplinks
             },
             "alarms_open": len(self._book.open()),

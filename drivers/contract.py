@@ -1,12 +1,12 @@
 """What every driver promises, and the tree of what can go wrong on a wire.
 
-    WireError
-    ├── LineDown         the port or connection is gone: everybody on the line suffers
-    └── DeviceError      one device failed; the line is well
-        ├── NoReply      silence up to the deadline
-        ├── BadReply     bytes, but no valid answer among them
-        ├── Refused      a Modbus exception
-        └── Busy         "later": exceptions 5 and 6, or a busy register; not a failure
+WireError
+├── LineDown         the port or connection is gone: everybody on the line suffers
+└── DeviceError      one device failed; the line is well
+    ├── NoReply      silence up to the deadline
+    ├── BadReply     bytes, but no valid answer among them
+    ├── Refused      a Modbus exception
+    └── Busy         "later": exceptions 5 and 6, or a busy register; not a failure
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class WireError(Exception):
     quality: ClassVar[Quality]
 
 
-class LineDown(WireError):  # noqa: N818 -- it names a state of the line
+class LineDown(WireError):
     quality = Quality.LINE_DOWN
 
 
@@ -36,19 +36,19 @@ class DeviceError(WireError):
     quality = Quality.BAD_REPLY
 
 
-class NoReply(DeviceError):  # noqa: N818
+class NoReply(DeviceError):
     quality = Quality.NO_REPLY
 
 
-class BadReply(DeviceError):  # noqa: N818
+class BadReply(DeviceError):
     quality = Quality.BAD_REPLY
 
 
-class Refused(DeviceError):  # noqa: N818
+class Refused(DeviceError):
     quality = Quality.REFUSED
 
 
-class Busy(DeviceError):  # noqa: N818
+class Busy(DeviceError):
     quality = Quality.BUSY
 
 

@@ -194,7 +194,7 @@ async def _tail(seen: Seen) -> None:
             writer.write(b'{"do":"tail"}\n')
             try:
                 while line := await reader.readline():
-                    _took(seen, json.loads(line))
+                    _took(seen, json.loads(line).get("row", {}))
             finally:
                 writer.close()
         await asyncio.sleep(0.2)
@@ -214,7 +214,7 @@ async def _look(seen: Seen, listen: str, show: Show, options: argparse.Namespace
     while True:
         with contextlib.suppress(OSError, json.JSONDecodeError):
             listed = await _ask(RUN_DIR / "control.sock", {"do": "alarms.list"})
-            for alarm in listed.get("alarms", []):
+            for alarm in listed.get("ok", []):
                 old = seen.alarms.get(alarm["id"], {})
                 if (alarm["level"], alarm["condition"]) != (old.get("level"), old.get("condition")):
                     show.alarm(alarm)
@@ -277,7 +277,10 @@ async def _spool_status(command: list[str], environment: dict[str, str]) -> dict
 def _summary(seen: Seen, channels: dict[str, str], stored: dict[str, Any]) -> int:
     """Print what happened; 0 only if nothing was lost and everything was polled."""
     platform = seen.platform
-    lost = stored["batches"] - platform["received"]
+    batches = sum(kind["batches"] for kind in stored["kinds"])
+    readings = sum(kind["records"] for kind in stored["kinds"] if kind["kind"] == "readings")
+    unsettled = sum(stored["unsettled"].values())
+    lost = batches - platform["received"]
     by_level: dict[str, int] = {}
     for alarm in seen.alarms.values():
         by_level[alarm["level"]] = by_level.get(alarm["level"], 0) + 1
@@ -285,9 +288,9 @@ def _summary(seen: Seen, channels: dict[str, str], stored: dict[str, Any]) -> in
     broken = platform["holes"] + platform["forks"] + platform["chain_breaks"]
     rows = [
         ("polled", f"{len(seen.polled)} of {len(channels)} channels"),
-        ("stored", f"{stored['readings']} readings in {stored['batches']} batches"),
+        ("stored", f"{readings} readings, {batches} batches in all"),
         ("forwarded", f"{platform['received']} batches, {platform['repeats']} repeats dropped"),
-        ("settled", f"{stored['settled']} batches"),
+        ("settled", f"{batches - unsettled} batches"),
         ("lost", f"{lost}"),
         ("repeats after de-duplication", f"{platform['forks']}"),
         ("holes or breaks in the chain", f"{broken}"),

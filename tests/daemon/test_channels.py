@@ -69,7 +69,9 @@ def test_the_order_of_arrival_makes_no_difference():
 
 def test_a_barometer_polled_less_often_serves_each_tick_until_its_next_one():
     channels = Channels([pressure()], [Source(VW, 60 * S), Source(AIR, 300 * S)])
-    found = taken(channels, frame(AIR, 300, (101.0,)), *(frame(VW, t, (2800.0, 15.0)) for t in (300, 360, 540)))
+    found = taken(
+        channels, frame(AIR, 300, (101.0,)), *(frame(VW, t, (2800.0, 15.0)) for t in (300, 360, 540))
+    )
     assert [tick for _, tick, _, _ in found] == [300, 360, 540]
     assert taken(channels, frame(VW, 600, (2800.0, 15.0))) == []  # the next barometer is not there yet
     ((_, tick, value, _),) = taken(channels, frame(AIR, 600, (102.0,)))
@@ -97,7 +99,7 @@ def test_without_its_temperature_a_pressure_is_reduced_without_it_and_uncertain(
 
 def test_a_derived_channel_follows_its_input_in_the_same_frame():
     tables = [
-        channel("e", "m", derive=PiezometricElevation(of="p", tip_elevation_m=70.0, dry_below_kpa=-2.0)),
+        channel("e", "m", derive=PiezometricElevation(of="p", tip_elevation_m=70.0, dry_below_kpa=2.0)),
         channel("p", source="vw1.freq01", calibration=Linear(1.0, 0.0)),
     ]
     channels = Channels(tables, [Source(VW, 60 * S)])
@@ -109,7 +111,7 @@ def test_a_derived_channel_follows_its_input_in_the_same_frame():
 def test_a_dry_tip_is_below_the_tip_and_no_level_at_all():
     tables = [
         channel("p", source="vw1.freq01"),
-        channel("e", "m", derive=PiezometricElevation(of="p", tip_elevation_m=70.0, dry_below_kpa=-2.0)),
+        channel("e", "m", derive=PiezometricElevation(of="p", tip_elevation_m=70.0, dry_below_kpa=2.0)),
     ]
     channels = Channels(tables, [Source(VW, 60 * S)])
     (_, (_, _, value, quality)) = taken(channels, frame(VW, 60, (-5.0, 15.0)))

@@ -74,7 +74,9 @@ async def polling(*drivers, every_s=0.05, cost_s=0.05, clock=None):
     port = server.sockets[0].getsockname()[1]
     recorder = Recorder()
     units = [PolledUnit(d, round(every_s * NS), cost_s) for d in drivers]
-    line = PolledLine(Line(TcpWire("127.0.0.1", port), MbapFraming(), "L"), units, clock or drivers[0].clock, recorder, 7)
+    line = PolledLine(
+        Line(TcpWire("127.0.0.1", port), MbapFraming(), "L"), units, clock or drivers[0].clock, recorder, 7
+    )
     task = asyncio.create_task(line.run())
     try:
         yield line, recorder, server

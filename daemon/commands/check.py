@@ -1,0 +1,47 @@
+"""Read the site file: everything that is wrong with it, what a person should know, how busy each line is."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from daemon.check_devices import LineLoad, line_loads
+from daemon.commands.surface import print_json, print_table
+from daemon.config import Site, SiteFileError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    del parser
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        site = Site.load(options.config)
+    except SiteFileError as error:
+        if options.json:
+            print_json({"problems": error.problems, "warnings": [], "lines": []})
+        for problem in error.problems:
+            print(f"{options.config}: {problem}", file=sys.stderr)
+        return 1
+    loads = line_loads(site)
+    if options.json:
+        print_json({"problems": [], "warnings": site.warnings, "lines": loads})
+        return 0
+    print(
+        f"{options.config}: site {site.site.id}, gateway {site.site.gateway}: {len(site.ponds)} ponds, "
+        f"{len(site.devices)} devices, {len(site.channels)} channels, {len(site.uplinks)} uplinks"
+    )
+    for warning in site.warnings:
+        print(f"warning: {warning}")
+    if loads:
+        print_table(("line", "kind", "devices", "busy"), [_row(load) for load in loads])
+    print("no problem found")
+    return 0
+
+
+def _row(load: LineLoad) -> tuple[str, ...]:
+    busy = "-" if load.share is None else f"{load.share:.1%}"
+    return load.line, load.kind, str(load.devices), busy

@@ -1,0 +1,350 @@
+"""What every uplink promises, and what all of them share: which batch goes next, and what becomes of it.
+
+`SendQueue` is pure: seqs, sizes and times go in, decisions come out. A batch that was sent is in one of four
+states until it is settled:
+
+    FLYING   published, no acknowledgement yet          acked -> WAITING (or settled, where an ack settles)
+    WAITING  acknowledged, its receipt is due           deadline passed -> DUE
+    HELD     refused by the broker; tried again later   its time has come -> DUE
+    DUE      to be sent again as soon as there is room  sent -> FLYING
+
+A lost connection makes all that fly DUE. Each dict and list here is bounded: by the window, and by
+MOST_WAITING and MOST_REFUSED for each lane; a lane that is full looks for nothing new until
+something of it is settled, and the store keeps the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from math import inf
+from random import Random
+from typing import TYPE_CHECKING, Final, NamedTuple, Never, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from daemon.ranges import Ranges
+    from daemon.spool import Batch, Kind
+
+WINDOW_BYTES = 2 << 20
+_FIRST_BUDGET_BYTES = 256 << 10
+_LEAST_BUDGET_BYTES = 16 << 10
+_SLOW_ACK_S = 1.0  # beyond the quickest: what waits in buffers on the way
+MOST_WAITING = 4096
+MOST_REFUSED = 256
+_RETRY_FIRST_S = 1.0
+_RETRY_MOST_S = 300.0
+_MOST_PATIENCE = 4
+
+
+class Unsettled(NamedTuple):
+    """What an uplink still owes, and the age of the oldest such batch (0 without one)."""
+
+    batches: int
+    oldest_s: float
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the start of the process."""
+
+    sent: int = 0
+    resent: int = 0
+    acked: int = 0
+    rejected: int = 0
+    settled: int = 0
+    receipts_refused: int = 0
+    connections: int = 0
+
+
+class Uplink(Protocol):
+    """One way out, with settled ranges of its own."""
+
+    id: str
+    connected: bool
+    counters: Counters
+
+    async def run(self) -> Never:
+        """Send and settle until cancelled; reconnects by itself, with jitter."""
+        ...
+
+    async def unsettled(self) -> Unsettled: ...
+
+
+class State(Enum):
+    FLYING = auto()
+    WAITING = auto()
+    HELD = auto()
+    DUE = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """Batches of one kind, walked once in order of seq: those above `after`, up to and with `upto`."""
+
+    kind: Kind
+    backfill: bool = False
+    after: int = 0
+    upto: int = 0
+    due: list[int] = field(default_factory=list)
+    waiting: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """One batch on its way; `until_s` is when its state ends by itself."""
+
+    lane: Lane
+    size: int
+    state: State
+    until_s: float
+    sent_s: float
+    times: int = 1
+    refusals: int = 0
+
+
+class Ask(NamedTuple):
+    """What to look for in the store: batches of `lane.kind` with after < seq <= upto."""
+
+    lane: Lane
+    after: int
+    upto: int
+    limit: int
+    max_bytes: int
+    again: bool
+
+
+class SendQueue:
+    """Alarms before gaps before audit before live readings before those of an outage.
+
+    Readings leave a part of the window free, and of its bytes use only what the link acknowledges within
+    about a second, so that an alarm raised behind a full backlog does not wait for the backlog.
+
+    Args:
+        settled: what is settled already; the queue adds to its own copy.
+        by_receipt: a receipt settles, an acknowledgement only frees the window; else it settles.
+        window: so many batches in flight at most.
+        ack_deadline_s: without an acknowledgement for so long the connection is given up.
+        receipt_deadline_s: without a receipt for so long the batch is sent again, then after twice
+            as long, up to 16 times: a platform that was away for a day must not find it seven hundred times.
+        random: spreads the retries of refused batches.
+    """
+
+    def __init__(
+        self,
+        settled: Ranges,
+        *,
+        by_receipt: bool,
+        window: int,
+        ack_deadline_s: float,
+        receipt_deadline_s: float,
+        random: Random | None = None,
+    ) -> None:
+        self.settled: Final = settled.copy()
+        self.counters = Counters()
+        self._by_receipt = by_receipt
+        self._configured_window = self._window = window
+        self._ack_deadline_s = ack_deadline_s
+        self._receipt_deadline_s = receipt_deadline_s
+        self._random = random or Random()  # noqa: S311 -- jitter
+        self._live = Lane("readings")
+        self._backfill = Lane("readings", backfill=True)
+        self._lanes = (Lane("alarms"), Lane("gaps"), Lane("audit"), self._live, self._backfill)
+        self._sent: dict[int, Sent] = {}
+        self._flying = 0
+        self._flying_bytes = 0
+        self.next_deadline_s = inf
+        self._budget_bytes, self._quickest_s = _FIRST_BUDGET_BYTES, inf
+        self._begun = False
+
+    # -- what the connection says --------------------------------------------------------------------
+
+    def begin(self, latest: Mapping[Kind, int], floor: int, window: int) -> None:
+        """A connection is up: what flew is due again, and readings committed until now are backfill.
+
+        Args:
+            latest: the newest seq of each kind.
+            floor: the oldest seq still in the store.
+            window: what the other end allows in flight.
+        """
+        self._window = max(1, min(self._configured_window, window))
+        self._budget_bytes, self._quickest_s = _FIRST_BUDGET_BYTES, inf
+        if not self._begun:
+            for lane in self._lanes:
+                lane.after = self.settled.missing_after(floor - 1) - 1
+            self._begun = True
+        for seq, sent in [item for item in self._sent.items() if item[1].state is State.FLYING]:
+            if seq in self.settled:
+                self._forget(seq, sent)
+            else:
+                self._due(seq, sent)
+        self._flying = self._flying_bytes = 0
+        self._backfill.upto = self._live.after = max(self._live.after, latest["readings"])
+        self.committed(latest)
+
+    def committed(self, latest: Mapping[Kind, int]) -> None:
+        """The store has grown."""
+        for lane in self._lanes:
+            if lane is not self._backfill:
+                lane.upto = latest[lane.kind]
+
+    def acked(self, seq: int, now_s: float) -> bool:
+        """The broker took it; returns whether that settles it."""
+        sent = self._landed(seq)
+        if sent is None:
+            return False
+        self.counters.acked += 1
+        self._pace(sent, now_s)
+        if self._by_receipt and seq not in self.settled:
+            patience = 2 ** min(sent.times - 1, _MOST_PATIENCE)
+            self._enter(sent, State.WAITING, now_s + self._receipt_deadline_s * patience)
+            sent.lane.waiting += 1
+            return False
+        self._settle(seq)
+        self._forget(seq, sent)
+        return not self._by_receipt
+
+    def refused(self, seq: int, now_s: float) -> float:
+        """The broker did not take it: it is held back, longer each time; returns for how long (s)."""
+        sent = self._landed(seq)
+        if sent is None:
+            return 0.0
+        self.counters.rejected += 1
+        if seq in self.settled:  # its receipt was quicker
+            self._forget(seq, sent)
+            return 0.0
+        sent.lane.refused += sent.refusals == 0
+        sent.refusals += 1
+        longest_s = min(_RETRY_MOST_S, _RETRY_FIRST_S * 2.0 ** min(sent.refusals, 16))
+        pause_s = longest_s * self._random.uniform(0.5, 1.0)
+        self._enter(sent, State.HELD, now_s + pause_s)
+        return pause_s
+
+    def receipt(self, ranges: Ranges) -> tuple[list[int], bool]:
+        """A receipt came: the seqs it newly settles, and whether it named any that was never sent.
+
+        Only what this process has sent can be settled by it; a seq that was sent before a restart is sent
+        again, and its next receipt counts.
+        """
+        newly = [seq for seq in self._sent if seq in ranges and seq not in self.settled]
+        for seq in newly:
+            self._settle(seq)
+            if self._sent[seq].state is not State.FLYING:  # else its acknowledgement frees the window
+                self._forget(seq, self._sent[seq])
+        strange = any(self.settled.count(first, last) <= last - first for first, last in ranges)
+        return newly, strange
+
+    # -- what to do ----------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> bool:
+        """Let deadlines pass; returns whether an acknowledgement is overdue: then the connection is dead."""
+        if now_s < self.next_deadline_s:
+            return False
+        overdue = False
+        for seq, sent in self._sent.items():
+            if sent.until_s <= now_s:
+                if sent.state is State.FLYING:
+                    overdue = True
+                else:
+                    self._due(seq, sent)
+        self.next_deadline_s = min((sent.until_s for sent in self._sent.values()), default=inf)
+        return overdue
+
+    def ask(self) -> Ask | None:
+        """What to look for next, or None: there is nothing to send, or no room."""
+        for lane in self._lanes:
+            limit, room_bytes = self._room(lane)
+            if limit <= 0:
+                continue
+            while lane.due:
+                seq = lane.due[0]
+                if seq in self._sent and self._sent[seq].state is State.DUE:
+                    return Ask(lane, seq - 1, seq, 1, room_bytes, again=True)
+                del lane.due[0]
+            if lane.waiting >= MOST_WAITING or lane.refused >= MOST_REFUSED:
+                continue
+            first, last = self.settled.gap_after(lane.after)
+            if first <= lane.upto:
+                upto = lane.upto if last is None else min(last, lane.upto)
+                return Ask(lane, first - 1, upto, limit, room_bytes, again=False)
+        return None
+
+    def found(self, ask: Ask, batches: list[Batch], now_s: float) -> list[Batch]:
+        """What the store gave for `ask`; returns what is to be published now, in flight from this moment."""
+        lane = ask.lane
+        if ask.again:
+            del lane.due[0]
+            batches = [b for b in batches if b.seq in self._sent]  # else it was settled meanwhile
+        else:
+            lane.after = batches[-1].seq if batches else ask.upto
+            batches = [b for b in batches if b.seq not in self._sent and b.seq not in self.settled]
+        for batch in batches:
+            self._fly(batch, lane, now_s)
+        return batches
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _room(self, lane: Lane) -> tuple[int, int]:
+        """How many batches and bytes `lane` may add to the flight; one always may when nothing flies."""
+        if lane.kind != "readings":
+            return self._window - self._flying, WINDOW_BYTES
+        if self._flying == 0:
+            return 1, WINDOW_BYTES
+        room_bytes = self._budget_bytes - self._flying_bytes
+        reserved = min(2, self._window - 1)
+        return (self._window - reserved - self._flying if room_bytes > 0 else 0), room_bytes
+
+    def _pace(self, sent: Sent, now_s: float) -> None:
+        """Slow acknowledgements halve what readings may have in flight, quick ones let it grow."""
+        took_s = now_s - sent.sent_s
+        self._quickest_s = min(self._quickest_s, took_s)
+        if took_s > self._quickest_s + _SLOW_ACK_S:
+            self._budget_bytes = max(_LEAST_BUDGET_BYTES, self._budget_bytes // 2)
+        else:
+            self._budget_bytes = min(WINDOW_BYTES, self._budget_bytes + sent.size)
+
+    def _fly(self, batch: Batch, lane: Lane, now_s: float) -> None:
+        size = len(batch.payload)
+        sent = self._sent.get(batch.seq)
+        if sent is None:
+            sent = self._sent[batch.seq] = Sent(lane, size, State.FLYING, inf, now_s)
+        else:
+            sent.times += 1
+            sent.sent_s = now_s
+            self.counters.resent += 1
+        self._enter(sent, State.FLYING, now_s + self._ack_deadline_s)
+        self._flying += 1
+        self._flying_bytes += size
+        self.counters.sent += 1
+
+    def _enter(self, sent: Sent, state: State, until_s: float) -> None:
+        sent.state, sent.until_s = state, until_s
+        self.next_deadline_s = min(self.next_deadline_s, until_s)
+
+    def _landed(self, seq: int) -> Sent | None:
+        """No longer in flight; None when it was not, as after an acknowledgement that came twice."""
+        sent = self._sent.get(seq)
+        if sent is None or sent.state is not State.FLYING:
+            return None
+        self._flying -= 1
+        self._flying_bytes -= sent.size
+        return sent
+
+    def _due(self, seq: int, sent: Sent) -> None:
+        if sent.state is State.WAITING:
+            sent.lane.waiting -= 1
+        sent.state, sent.until_s = State.DUE, inf
+        sent.lane.due.append(seq)
+
+    def _settle(self, seq: int) -> None:
+        if seq not in self.settled:
+            self.settled.add(seq)
+            self.counters.settled += 1
+
+    def _forget(self, seq: int, sent: Sent) -> None:
+        if sent.state is State.WAITING:
+            sent.lane.waiting -= 1
+        sent.lane.refused -= sent.refusals > 0
+        del self._sent[seq]

@@ -1,0 +1,300 @@
+"""One shared line: whose turn it is, the deadline, and the silence after a failure.
+
+A request has one total deadline; bytes that merely trickle in do not move it. Whatever ends a request
+before its reply (deadline, cancelled caller, lost wire) leaves a reply that may still come. Where a
+reply names no request (RTU), the line then stays silent until the device's slowest reply must have
+arrived and the line is quiet, and only then gives the next turn. The caller that failed does not wait
+for this; the next one does. The late reply itself, recognised, ends the silence early.
+
+What no receiver can tell apart: a reply that comes later than `slowest_reply_s`, or a second copy of a
+reply that comes after the next request went out, when that next request asks the same unit for the same
+function and count. Against it there are only a true `slowest_reply` in the profile, and blocks of
+different length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from drivers.contract import BadReply, LineDown, NoReply, WireError
+from drivers.framing import error_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drivers.framing import Framing
+    from drivers.wire import Wire
+
+_FAST_CHARACTER_S = 11 / 19200
+_FAST_SILENCE_S = 0.00175  # Modbus over Serial Line 1.02, 2.5.1.1: fixed above 19200 baud
+_RESYNC_QUIET_S = 0.005
+_LATENCY_S = 0.02  # an adapter may keep a received byte for 16 ms
+_NOISE_PATIENCE_S = 1.0
+
+
+class _Waiter:
+    """One caller in the queue, and the silence its device wants before a request."""
+
+    __slots__ = ("gap_s", "since", "turn")
+
+    def __init__(self, turn: asyncio.Future[None], gap_s: float, since: float) -> None:
+        self.turn, self.gap_s, self.since = turn, gap_s, since
+
+
+class Line:
+    """The one owner of a port. Deadlines are real time, kept by the event loop.
+
+    Callers queue: urgent ones (a person's read, an output) before routine polls, each lane in order. The
+    queue is as long as there are tasks that poll on this line; nothing else fills it.
+
+    Args:
+        wire: the transport; opened and closed by this line only.
+        framing: how requests and replies look on it.
+        name: the line's id, for messages.
+        paced: keep the silence between frames and reckon with the time characters take. False only on
+            the bench above rate 1.
+
+    Attributes:
+        on_trace: called with ("tx" | "rx", UTC in ns, bytes) for everything sent and received.
+        requests, bytes_sent, bytes_received: counts since the start.
+        timeouts, bad_replies: requests that ended so.
+        resyncs: silences held after a failure.
+        busy_s: seconds in which the line was taken by a request or by such a silence.
+    """
+
+    def __init__(self, wire: Wire, framing: Framing, name: str, *, paced: bool = True) -> None:
+        self.name = name
+        self.on_trace: Callable[[str, int, bytes], None] | None = None
+        self.requests = self.bytes_sent = self.bytes_received = 0
+        self.timeouts = self.bad_replies = self.resyncs = 0
+        self.busy_s = 0.0
+        self.is_open = False
+        self._wire = wire
+        self._framing = framing
+        self._paced = paced
+        self._character_s = wire.character_s if paced else 0.0
+        self._silence_s = 3.5 * self._character_s
+        if 0.0 < self._character_s < _FAST_CHARACTER_S:
+            self._silence_s = _FAST_SILENCE_S
+        self._urgent: deque[_Waiter] = deque()
+        self._routine: deque[_Waiter] = deque()
+        self._taken = False
+        self._pending: asyncio.Future[bytes] | None = None
+        self._grant_timer: asyncio.TimerHandle | None = None
+        self._hold_until = 0.0  # loop time; a reply to an abandoned request may come until then
+        self._quiet_since = 0.0  # loop time of the last byte, sent or received
+        self._suspicious = False  # bytes that nobody asked for may be about
+
+    async def open(self) -> None:
+        """Open the port; nothing happens if it is open.
+
+        Raises:
+            LineDown: not possible now.
+        """
+        if self.is_open:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._framing.reset()
+        await self._wire.open(self._on_bytes, self._on_loss)
+        self._quiet_since = self._loop.time()
+        self.is_open = True
+
+    def close(self) -> None:
+        """Let go of the port; whoever waits gets LineDown."""
+        self._wire.close()
+        if self.is_open:
+            self._on_loss(LineDown(f"line {self.name} was closed"))
+
+    async def transact(
+        self,
+        unit: int,
+        pdu: bytes,
+        *,
+        reply_bytes: int,
+        timeout_s: float,
+        slowest_reply_s: float,
+        gap_s: float = 0.0,
+        turnaround_s: float = 0.0,
+        urgent: bool = False,
+    ) -> bytes:
+        """Ask once; never asks again by itself.
+
+        Args:
+            unit: 0..255; on a serial line 0 is a broadcast, which nobody answers: the result is empty.
+            pdu: function code and data.
+            reply_bytes: length of the reply wanted, from the function code on, without checksum.
+            timeout_s: how long the device may take, beyond what the bytes themselves take on the wire.
+            slowest_reply_s: from the request's last byte, the latest moment a reply can still come.
+            gap_s: silence on the line before this request (3.5 characters at least).
+            turnaround_s: the rest the device needs after its reply, and everybody after a broadcast.
+            urgent: before all routine requests.
+
+        Raises:
+            NoReply, BadReply, Refused, Busy, LineDown: see drivers.contract.
+        """
+        if not self.is_open:
+            raise LineDown(f"line {self.name} is not open")
+        await self._turn(gap_s if self._paced else 0.0, urgent=urgent)
+        begun = self._loop.time()
+        try:
+            if not self.is_open:  # lost in the instant between the turn and this line
+                raise LineDown(f"line {self.name} is not open")
+            if unit == 0 and not self._framing.names_requests:
+                self._send(self._framing.request(unit, pdu, 0))
+                return b""
+            adu = self._framing.request(unit, pdu, reply_bytes)
+            reply = await self._exchange(adu, reply_bytes, timeout_s, slowest_reply_s)
+        finally:
+            self.busy_s += self._loop.time() - begun
+            if turnaround_s and self._paced:
+                self._hold_until = max(self._hold_until, self._quiet_since + turnaround_s)
+            self._taken = False
+            self._arm()
+        if (error := error_of(unit, reply)) is not None:
+            raise error
+        return reply
+
+    async def _exchange(
+        self, adu: bytes, reply_bytes: int, timeout_s: float, slowest_reply_s: float
+    ) -> bytes:
+        pending: asyncio.Future[bytes] = self._loop.create_future()
+        self._pending = pending
+        self._suspicious = False
+        self._send(adu)
+        sent = self._quiet_since
+        reply_wire_s = (reply_bytes + 3) * self._character_s
+        deadline = self._loop.call_at(sent + timeout_s + reply_wire_s, self._expire, pending)
+        try:
+            return await pending
+        except (WireError, asyncio.CancelledError):
+            if not self._framing.names_requests:
+                self._resync(sent + slowest_reply_s + reply_wire_s + _LATENCY_S)
+            raise
+        finally:
+            deadline.cancel()
+            self._pending = None
+
+    def _send(self, adu: bytes) -> None:
+        if self.on_trace is not None:
+            self.on_trace("tx", time.time_ns(), adu)
+        self.requests += 1
+        self.bytes_sent += len(adu)
+        self._quiet_since = self._loop.time() + len(adu) * self._character_s
+        self._wire.write(adu)
+
+    def _expire(self, pending: asyncio.Future[bytes]) -> None:
+        if pending.done():
+            return
+        heard = self._framing.heard
+        if heard:
+            self.bad_replies += 1
+            pending.set_exception(BadReply(f"no valid answer on line {self.name}, only: {heard.hex(' ')}"))
+        else:
+            self.timeouts += 1
+            pending.set_exception(NoReply(f"no answer on line {self.name}"))
+
+    def _resync(self, until: float) -> None:
+        self.resyncs += 1
+        self._suspicious = True
+        self._hold_until = until
+        self.busy_s += max(0.0, until - self._loop.time())
+
+    # What the wire calls.
+
+    def _on_bytes(self, data: bytes) -> None:
+        self._quiet_since = now = self._loop.time()
+        self.bytes_received += len(data)
+        if self.on_trace is not None:
+            self.on_trace("rx", time.time_ns(), data)
+        pending = self._pending
+        try:
+            reply = self._framing.feed(data)
+        except LineDown as down:
+            self._wire.close()
+            self._on_loss(down)
+            return
+        except BadReply as bad:
+            if pending is not None and not pending.done():
+                self.bad_replies += 1
+                pending.set_exception(bad)
+            return
+        if pending is None or pending.done():
+            self._suspicious = not self._framing.names_requests
+            if reply is not None and self._hold_until > now:
+                # The reply that was given up: nothing else can come, so the silence may end.
+                self.busy_s -= self._hold_until - now
+                self._hold_until = now
+                self._arm()
+        elif reply is not None:
+            pending.set_result(reply)
+
+    def _on_loss(self, down: LineDown) -> None:
+        self.is_open = False
+        if self._pending is not None and not self._pending.done():
+            self._pending.set_exception(down)
+        for lane in (self._urgent, self._routine):
+            for waiter in lane:
+                if not waiter.turn.done():
+                    waiter.turn.set_exception(down)
+            lane.clear()
+
+    # Whose turn it is.
+
+    async def _turn(self, gap_s: float, *, urgent: bool) -> None:
+        now = self._loop.time()
+        undisturbed = not (self._taken or self._suspicious or self._urgent or self._routine)
+        if undisturbed and now >= self._ready_at(gap_s, now):
+            self._taken = True
+            return
+        waiter = _Waiter(self._loop.create_future(), gap_s, now)
+        (self._urgent if urgent else self._routine).append(waiter)
+        self._arm()
+        try:
+            await waiter.turn
+        except asyncio.CancelledError:
+            if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
+                self._taken = False  # the turn and the cancellation came together: pass it on
+                self._arm()
+            raise
+
+    def _ready_at(self, gap_s: float, since: float) -> float:
+        """Loop time from which the next request may go out.
+
+        Quiet is waited for with patience only: on a line that is never quiet the request is tried, and
+        its checksum decides. The hold is kept in any case.
+        """
+        quiet_s = max(gap_s, self._silence_s, _RESYNC_QUIET_S if self._suspicious else 0.0)
+        patience = max(since, self._hold_until) + gap_s + _NOISE_PATIENCE_S
+        return max(self._hold_until, min(self._quiet_since + quiet_s, patience))
+
+    def _arm(self) -> None:
+        """Look again when the first in the queue may go.
+
+        Always by a timer, if only of zero seconds: asyncio runs timers after it has read what the wire
+        holds, so nothing that came while the program was busy elsewhere is younger than the request.
+        """
+        if self._grant_timer is not None:
+            self._grant_timer.cancel()
+            self._grant_timer = None
+        for lane in (self._urgent, self._routine):
+            while lane and lane[0].turn.done():  # cancelled while waiting
+                lane.popleft()
+        lane = self._urgent or self._routine
+        if lane and not self._taken:
+            ready = self._ready_at(lane[0].gap_s, lane[0].since)
+            self._grant_timer = self._loop.call_at(ready, self._grant)
+
+    def _grant(self) -> None:
+        lane = self._urgent or self._routine
+        if (
+            lane
+            and not lane[0].turn.done()
+            and self._loop.time() >= self._ready_at(lane[0].gap_s, lane[0].since)
+        ):
+            self._taken = True
+            lane.popleft().turn.set_result(None)
+        else:
+            self._arm()

@@ -1,0 +1,111 @@
+"""`python -m hardware_sim SCENARIO`: the bench alone, until Ctrl-C or SIGTERM.
+
+Prints a line for each thing it starts, then writes `RUN_DIR/bench.json`: when that file is there,
+everything is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from hardware_sim.bench import Bench
+from hardware_sim.clock import BenchClock
+from hardware_sim.platform import Platform
+from hardware_sim.receiver import Receiver
+from hardware_sim.scenario import Outage, Scenario, ScenarioWrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+_WRONG_USAGE = 2
+_SURROUNDINGS = 3
+
+
+def _argument(parse: Callable[[str], _T]) -> Callable[[str], _T]:
+    """A parser whose sentence argparse shows: it does so for ArgumentTypeError, not for ValueError."""
+
+    def parsed(text: str) -> _T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parsed
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m hardware_sim", description="Simulated instruments of a small dam, and a platform."
+    )
+    parser.add_argument("scenario", help="calm, storm, or a TOML file")
+    parser.add_argument("--run-dir", type=Path, default=Path("build/run"), help="default: %(default)s")
+    parser.add_argument("--speed", type=float, default=1.0, help="bench seconds per real second")
+    parser.add_argument(
+        "--clock", type=_argument(BenchClock.parse), help="RATE@EPOCH_SECONDS, in place of --speed"
+    )
+    parser.add_argument(
+        "--platform-outage",
+        type=_argument(Outage.parse),
+        action="append",
+        metavar="AT:FOR",
+        help="the platform is away; real seconds, may be repeated, in place of the scenario's",
+    )
+    parser.add_argument(
+        "--platform-store", type=Path, help="SQLite file in which the platform keeps payloads"
+    )
+    parser.add_argument("--platform-port", type=int, default=0, help="default: a free one")
+    options = parser.parse_args(arguments)
+    if not options.speed > 0.0:
+        parser.error("--speed must be positive")
+    return options
+
+
+async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    options.run_dir.mkdir(parents=True, exist_ok=True)
+    facts_file = options.run_dir / "bench.json"
+    facts_file.unlink(missing_ok=True)
+    receiver = Receiver(options.platform_store)
+    clock = options.clock or BenchClock.starting_now(options.speed)
+    platform = Platform(receiver, port=options.platform_port)
+    try:
+        async with Bench(
+            scenario, options.run_dir, clock, outages=options.platform_outage, platform=platform
+        ) as bench:
+            for name, address in bench.addresses.items():
+                print(f"line      {name:<10} {address}")
+            print(f"platform  mqtt       {platform.address}")
+            print(f"control   json lines {options.run_dir / 'bench.sock'}")
+            print(f"scenario  {scenario.name:<10} {scenario.title}")
+            print(f"clock     {clock}", flush=True)
+            bench.write_facts()
+            await stop.wait()
+    finally:
+        facts_file.unlink(missing_ok=True)
+        receiver.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _options(arguments)
+    try:
+        asyncio.run(_run(options, Scenario.load(options.scenario)))
+    except ScenarioWrong as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return _WRONG_USAGE
+    except OSError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return _SURROUNDINGS
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

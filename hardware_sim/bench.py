@@ -1,0 +1,210 @@
+"""The bench: every instrument on its line, the platform, the control socket, as one `async with`.
+
+    async with Bench(Scenario.load("storm"), run_dir, BenchClock.starting_now(60)) as bench:
+        bench.addresses            # {"rs485-1": "<run_dir>/rs485-1", "weather": "127.0.0.1:40123", ...}
+        bench.set_fault("rs485-1/192", "silent")
+
+Lines: `rs485-1` (pseudo-terminal: VTN416 unit 1, relays unit 3, rain gauge unit 192), `gnss-1`
+(pseudo-terminal, NMEA), `weather` (Modbus TCP: barometer unit 1, radar unit 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import asdict
+from math import floor
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgspec
+
+from hardware_sim import faults, site
+from hardware_sim.control import ControlSocket
+from hardware_sim.dam import Dam, Truth
+from hardware_sim.faults import Fault, FaultUnknown
+from hardware_sim.instruments.dfrobot_sen0575 import UNIT as RAIN_GAUGE_UNIT
+from hardware_sim.instruments.dfrobot_sen0575 import Sen0575
+from hardware_sim.instruments.gnss_nmea import GnssReceiver
+from hardware_sim.instruments.metsens300 import MetSens300
+from hardware_sim.instruments.vegapuls import VegaPuls
+from hardware_sim.instruments.waveshare_relay import WaveshareRelay
+from hardware_sim.instruments.wenkon_vtn416 import Vtn416
+from hardware_sim.platform import Platform
+from hardware_sim.receiver import Receiver
+from hardware_sim.wires import ModbusTcpWire, NmeaPtyWire, RtuWire, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from hardware_sim.clock import BenchClock
+    from hardware_sim.scenario import Outage, PlannedFault, Scenario
+
+_LOGGER_UNIT: Final = 1
+_RELAY_UNIT: Final = 3  # Waveshare's own default is 1, which the logger has
+_BAROMETER_UNIT: Final = 1
+_RADAR_UNIT: Final = 2
+_DAY_S: Final = 86_400.0
+_LEAST_BETWEEN_EPOCHS_S: Final = 0.02  # real; at higher rates the receiver skips instants
+
+
+class Bench:
+    """Everything that is simulated, started and ended together.
+
+    Args:
+        scenario: rain, faults, outages of the platform.
+        run_dir: where pseudo-terminals, socket and files are linked; made if missing.
+        clock: the bench's time; rain and dam begin now.
+        outages: instead of the scenario's, if not None.
+        platform: instead of one with a `Receiver` in memory; entered and left by the bench.
+        gnss_every_s: bench seconds between two GNSS instants.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        run_dir: Path,
+        clock: BenchClock,
+        *,
+        outages: Sequence[Outage] | None = None,
+        platform: Platform | None = None,
+        gnss_every_s: float = 10.0,
+    ) -> None:
+        self.scenario = scenario
+        self.run_dir = run_dir
+        self.clock = clock
+        self.platform = platform or Platform(Receiver())
+        self._outages = scenario.outage if outages is None else outages
+        self._gnss_every_s = gnss_every_s
+        self._began_s = clock.now_s()
+        self._dam = Dam(scenario.rain_mm_per_h, scenario.seed, self._began_s % _DAY_S)
+        self.relays = WaveshareRelay(clock.now_s)
+        self.gnss = GnssReceiver(site.GNSS_ORIGIN, scenario.seed)
+        self._build_wires()
+        self._control = ControlSocket(run_dir / "bench.sock", self)
+        self._stack = contextlib.AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _build_wires(self) -> None:
+        serial = {
+            _LOGGER_UNIT: Vtn416(self.truth, site.PIEZOMETERS, _LOGGER_UNIT),
+            _RELAY_UNIT: self.relays,
+            RAIN_GAUGE_UNIT: Sen0575(self.truth, site.RAIN_MM_PER_TIP),
+        }
+        radar = VegaPuls(self.truth, site.RADAR_ZERO_ELEVATION_M, site.RADAR_RANGE_M)
+        weather = {_BAROMETER_UNIT: MetSens300(self.truth), _RADAR_UNIT: radar}
+        self._modbus: dict[str, RtuWire | ModbusTcpWire] = {
+            "rs485-1": RtuWire(self.run_dir / "rs485-1", serial),
+            "weather": ModbusTcpWire(weather),
+        }
+        self._gnss_wire = NmeaPtyWire(self.run_dir / "gnss-1")
+        self._lines: dict[str, Wire] = {**self._modbus, "gnss-1": self._gnss_wire}
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Line name -> path of the pseudo-terminal, or host:port."""
+        return {name: line.address for name, line in self._lines.items()}
+
+    def truth(self) -> Truth:
+        """The dam now."""
+        return self._dam.at(self.clock.now_s() - self._began_s)
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            for line in self._lines.values():
+                stack.callback(line.close)
+                await line.open()
+            await stack.enter_async_context(self.platform)
+            stack.callback(self._control.close)
+            await self._control.open()
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            stack.callback(self._end_tasks)
+            self._start(group, self._speak(), "gnss-1")
+            for planned in self.scenario.fault:
+                self._start(group, self._stage(planned), f"fault {planned.fault} of {planned.target}")
+            for outage in self._outages:
+                self._start(group, self._take_platform_away(outage), "outage")
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def set_fault(self, target: str, fault: str) -> None:
+        """Puts `fault` (see `faults`) in force at `LINE/UNIT` or `LINE`; `none` ends it.
+
+        Raises:
+            FaultUnknown: no such target, or the fault cannot happen to it.
+        """
+        name, slash, unit = target.partition("/")
+        if name not in self._lines:
+            raise FaultUnknown(f"no line {name!r}; there are {', '.join(self._lines)}")
+        wanted = Fault.parse(fault)
+        if slash:
+            if name not in self._modbus or not unit.isdecimal():
+                raise FaultUnknown(f"{target!r} names no unit of a Modbus line")
+            self._modbus[name].station.set_fault(int(unit), wanted)
+        else:
+            self._set_line_fault(name, wanted)
+
+    def _set_line_fault(self, name: str, fault: Fault | None) -> None:
+        line = self._lines[name]
+        allowed = faults.OF_LINES | (faults.OF_GNSS if name == "gnss-1" else frozenset())
+        if fault is not None and fault.kind not in allowed:
+            raise FaultUnknown(f"{fault.kind} cannot happen to line {name}")
+        if name == "gnss-1":
+            self.gnss.fault = fault.kind if fault is not None and fault.kind in faults.OF_GNSS else ""
+        if fault is not None and fault.kind == "unplug":
+            line.unplug()
+        else:
+            line.plug()
+
+    def _start(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(group.create_task(work, name=name))
+
+    def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _speak(self) -> None:
+        """The GNSS receiver: an instant at each multiple of its interval in bench time."""
+        while True:
+            due_s = floor(self.clock.now_s() / self._gnss_every_s + 1.0) * self._gnss_every_s
+            await self.clock.sleep_until(due_s, least_real_s=_LEAST_BETWEEN_EPOCHS_S)
+            self._gnss_wire.send(self.gnss.epoch(due_s, self.truth()))
+
+    async def _stage(self, planned: PlannedFault) -> None:
+        begin_s = self._began_s + planned.at_min * 60.0
+        await self.clock.sleep_until(begin_s)
+        self.set_fault(planned.target, planned.fault)
+        if planned.length_min is not None:
+            await self.clock.sleep_until(begin_s + planned.length_min * 60.0)
+            self.set_fault(planned.target, "none")
+
+    async def _take_platform_away(self, outage: Outage) -> None:
+        await asyncio.sleep(outage.begin_s)
+        self.platform.go_away(outage.length_s)
+
+    def facts(self) -> dict[str, Any]:
+        """What `bench.json` says: where everything is, and the sheets of the instruments."""
+        return {
+            "scenario": self.scenario.name,
+            "clock": str(self.clock),
+            "lines": self.addresses,
+            "platform": self.platform.address,
+            "control": str(self.run_dir / "bench.sock"),
+            "piezometers": [asdict(sheet) for sheet in site.PIEZOMETERS],
+            "gnss_origin": asdict(site.GNSS_ORIGIN),
+            "radar_zero_elevation_m": site.RADAR_ZERO_ELEVATION_M,
+            "rain_mm_per_tip": site.RAIN_MM_PER_TIP,
+        }
+
+    def write_facts(self) -> None:
+        """Writes `bench.json`, whole or not at all."""
+        fresh = self.run_dir / ".bench.json.new"
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(self.facts()), indent=2) + b"\n")
+        fresh.replace(self.run_dir / "bench.json")

@@ -1,0 +1,79 @@
+"""kill -9: another process appends, is killed at a random moment, and what it had acknowledged must be there."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from daemon.seal import verify
+from daemon.store import Store
+
+ROOT = Path(__file__).parents[2]
+APPEND = """
+import os, sys
+from pathlib import Path
+from daemon.store import Draft, Store
+store = Store.open(Path(sys.argv[1]), "test", "boot")
+n = store.last_seq
+while True:
+    n += 1
+    body = b'"x":"' + b"x" * (n * 7919 % 9000) + b'"'
+    drafts = [Draft("readings", body, n, n, 1)] * (1 + n % 3)
+    last = store.commit(drafts, [("a", b"%d" % n)], [("s", b"%d" % n)])[-1]
+    os.write(1, b"%d\\n" % last.seq)
+    if n % 7 == 0:
+        store.settle("up", [(1, last.seq)])
+    if n % 11 == 0:
+        store.checkpoint_wal()
+"""
+
+
+def append_until_killed(folder: Path, rng: random.Random) -> int:
+    """Returns the last seq that the process acknowledged before its death; 0 if none."""
+    command = [sys.executable, "-c", APPEND, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()  # so that most kills hit appending, some the start
+        time.sleep(rng.random() ** 3 * 0.08)
+        process.kill()
+        said = (first + process.stdout.read()).split(b"\n")
+    whole = [line for line in said[:-1] if line]
+    return int(whole[-1]) if whole else 0
+
+
+def killed(folder: Path, kills: int, seed: int) -> int:
+    rng = random.Random(seed)
+    acked = 0
+    stream = None
+    for _ in range(kills):
+        acked = max(acked, append_until_killed(folder, rng))
+        store = Store.open(folder, "test", "boot")
+        assert store.lost is None
+        assert store.stream == (stream or store.stream)
+        stream = store.stream
+        assert store.last_seq >= acked
+        covered, _ = store.states()["s"]
+        assert covered == store.last_seq  # states are of the very batch they say
+        store.close()
+    store = Store.open(folder, "test", "boot")
+    assert [batch.seq for batch in store.walk()] == list(range(1, store.last_seq + 1))
+    assert verify(store.walk()) is None
+    store.close()
+    return acked
+
+
+def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    assert killed(tmp_path / "store", kills=30, seed=3) > 30
+
+
+@pytest.mark.campaign
+def test_kill_9_by_the_hundred(tmp_path: Path) -> None:
+    kills = int(os.environ.get("COUNT") or 500)
+    acked = killed(tmp_path / "store", kills, seed=random.randrange(1 << 30))
+    print(f"kill -9: {kills} kills, {acked} batches acknowledged, 0 lost")  # noqa: T201

@@ -1,0 +1,162 @@
+"""Thousands of random faults on pseudo-terminals: no value is ever another question's.
+
+`COUNT=1000000 make campaign` runs the long version. The same faults with the silence taken away must
+find wrong values, or the campaign would prove nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from drivers.contract import WireError
+from drivers.framing import RtuFraming
+from drivers.line import Line
+from drivers.wire import SerialWire
+from tests.drivers.rtu_server import Mode, RtuServer, adu, answer, data, read
+
+TIMEOUT_S = 0.01
+SLOWEST_S = 0.03
+MISATTRIBUTED = "misattributed"
+
+Plan = list[tuple[float, bytes]]
+
+
+class Faults:
+    """Draws what a device does with one request; a third of the requests are answered as they should be."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.kinds = [getattr(self, name) for name in dir(self) if name.startswith("fault_")]
+
+    def plan(self, request: bytes) -> Plan:
+        fault = self.random.choice(self.kinds) if self.random.random() < 0.67 else None
+        return fault(request) if fault else [(0.0, answer(request))]
+
+    def _noise(self, most: int = 6) -> bytes:
+        return self.random.randbytes(self.random.randint(1, most))
+
+    def fault_silent(self, request: bytes) -> Plan:
+        return []
+
+    def fault_late(self, request: bytes) -> Plan:
+        return [(self.random.uniform(TIMEOUT_S, SLOWEST_S), answer(request))]
+
+    def fault_late_and_noisy(self, request: bytes) -> Plan:
+        late_s = self.random.uniform(TIMEOUT_S, SLOWEST_S)
+        return [(self.random.uniform(0.0, late_s), self._noise()), (late_s, self._noise() + answer(request))]
+
+    def fault_just_in_time(self, request: bytes) -> Plan:
+        return [(self.random.uniform(0.7, 1.2) * TIMEOUT_S, answer(request))]
+
+    def fault_doubled(self, request: bytes) -> Plan:
+        return [(0.0, answer(request) * 2)]
+
+    def fault_torn(self, request: bytes) -> Plan:
+        reply = answer(request)
+        cut = self.random.randint(1, len(reply) - 1)
+        return [(0.0, reply[:cut]), (self.random.uniform(0.0, 2 * TIMEOUT_S), reply[cut:])]
+
+    def fault_trickling(self, request: bytes) -> Plan:
+        step_s = self.random.uniform(0.0, 0.8) * TIMEOUT_S
+        return [(i * step_s, bytes((b,))) for i, b in enumerate(answer(request))]
+
+    def fault_truncated(self, request: bytes) -> Plan:
+        return [(0.0, answer(request)[: self.random.randint(1, 8)])]
+
+    def fault_noise_before(self, request: bytes) -> Plan:
+        return [(0.0, self._noise() + answer(request))]
+
+    def fault_noise_that_looks_like_a_head(self, request: bytes) -> Plan:
+        return [(0.0, answer(request)[: self.random.randint(1, 4)] + answer(request))]
+
+    def fault_echo(self, request: bytes) -> Plan:
+        return [(0.0, request), (0.001, answer(request))]
+
+    def fault_bad_checksum(self, request: bytes) -> Plan:
+        reply = bytearray(answer(request))
+        reply[self.random.randrange(len(reply))] ^= 1 << self.random.randrange(8)
+        return [(0.0, bytes(reply))]
+
+    def fault_another_unit(self, request: bytes) -> Plan:
+        other = adu(request[0] ^ 7, answer(request)[1:-2])
+        return [(0.0, other), (0.002, answer(request))][: self.random.randint(1, 2)]
+
+    def fault_another_function(self, request: bytes) -> Plan:
+        other = adu(request[0], bytes((request[1] ^ 7,)) + answer(request)[2:-2])
+        return [(0.0, other)]
+
+    def fault_another_count(self, request: bytes) -> Plan:
+        reply = answer(request)
+        return [(0.0, adu(request[0], bytes((request[1], reply[2] + 2)) + reply[3:-2] + b"\0\0"))]
+
+    def fault_exception(self, request: bytes) -> Plan:
+        return [(0.0, adu(request[0], bytes((request[1] | 0x80, self.random.choice((2, 5, 6))))))]
+
+
+async def one_line(seed: int, count: int) -> Counter[str]:
+    """`count` requests, nearly all of one shape, so that only the silence can tell their replies apart."""
+    server = RtuServer()
+    server.last_moment_s = SLOWEST_S
+    faults = Faults(seed)
+    server.plan = faults.plan
+    line = Line(SerialWire(server.port, Mode()), RtuFraming(), f"line {seed}")
+    await line.open()
+    server.watch(line)
+    tally: Counter[str] = Counter()
+    for _ in range(count):
+        at, unit, fn = faults.random.randrange(0xFF00), 1, faults.random.choice((3, 3, 3, 4))
+        request = line.transact(
+            unit, read(fn, at, 2), reply_bytes=6, timeout_s=TIMEOUT_S, slowest_reply_s=SLOWEST_S
+        )
+        try:
+            if faults.random.random() < 0.03:
+                async with asyncio.timeout(faults.random.uniform(0.0, TIMEOUT_S)):
+                    reply = await request
+            else:
+                reply = await request
+        except WireError as error:
+            tally[type(error).__name__] += 1
+        except TimeoutError:
+            tally["cancelled"] += 1
+        else:
+            tally["right" if reply[2:] == data(unit, fn, at, 2) else MISATTRIBUTED] += 1
+    line.close()
+    server.close()
+    return tally
+
+
+async def campaign(lines: int, count: int, seed: int) -> Counter[str]:
+    runs = [asyncio.create_task(one_line(seed + i, count // lines), name=f"line {i}") for i in range(lines)]
+    total: Counter[str] = Counter()
+    for tally in await asyncio.gather(*runs):
+        total += tally
+    return total
+
+
+async def test_random_faults_never_give_one_question_anothers_value() -> None:
+    tally = await campaign(lines=24, count=3000, seed=20241)
+    assert tally[MISATTRIBUTED] == 0
+    assert tally["right"] > 1000, tally
+    assert {"NoReply", "BadReply", "ModbusRefused", "ModbusBusy", "cancelled"} <= set(tally)
+
+
+async def test_without_the_silence_the_same_faults_find_wrong_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Line, "_resync", lambda self, until: None)
+    tally = await campaign(lines=24, count=1200, seed=20241)
+    assert tally[MISATTRIBUTED] > 0
+
+
+@pytest.mark.campaign
+async def test_a_million_random_faults() -> None:
+    count = int(os.environ.get("COUNT") or 1_000_000)
+    begun, tally = time.monotonic(), Counter[str]()
+    for part in range(0, count, 64_000):
+        tally += await campaign(lines=64, count=min(64_000, count - part), seed=part)
+        print(f"{sum(tally.values())} requests in {time.monotonic() - begun:.0f} s: {dict(tally)}")  # noqa: T201 -- campaigns print their figures
+    assert tally[MISATTRIBUTED] == 0
