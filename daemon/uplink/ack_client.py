@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from paho.mqtt.client import Client as PahoClient
-    from paho.mqtt.client import ConnectFlags, MQTTMessage
+    from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
@@ -133,6 +133,21 @@ class AckClient(aiomqtt.Client):
         self.receive_maximum = getattr(properties, "ReceiveMaximum", _MOST_RECEIVE)
         self.maximum_packet_bytes = getattr(properties, "MaximumPacketSize", _MOST_PACKET_BYTES)
         super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: PahoClient,
+        userdata: Any,
+        flags: DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        """Before the CONNACK too, where aiomqtt would wait for its deadline: as TLS 1.3 refuses a certificate."""
+        if not self._connected.done():
+            self._connected.set_exception(
+                aiomqtt.MqttError("closed before CONNACK: is our certificate accepted?")
+            )
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(
         self,

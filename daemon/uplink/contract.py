@@ -21,10 +21,11 @@ from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Final, NamedTuple, Never, Protocol
 
+from daemon.ranges import Ranges
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from daemon.ranges import Ranges
     from daemon.spool import Batch, Kind
 
 WINDOW_BYTES = 2 << 20
@@ -34,7 +35,7 @@ _SLOW_ACK_S = 1.0  # beyond the quickest: what waits in buffers on the way
 MOST_WAITING = 4096
 MOST_REFUSED = 256
 _RETRY_FIRST_S = 1.0
-_RETRY_MOST_S = 300.0
+_RETRY_MOST_S = 60.0
 _MOST_PATIENCE = 4
 
 
@@ -226,9 +227,11 @@ class SendQueue:
         """A receipt came: the seqs it newly settles, and whether it named any that was never sent.
 
         Only what this process has sent can be settled by it; a seq that was sent before a restart is sent
-        again, and its next receipt counts.
+        again, and its next receipt counts. A range that goes beyond the newest batch settles nothing at all.
         """
-        newly = [seq for seq in self._sent if seq in ranges and seq not in self.settled]
+        newest = max(lane.upto for lane in self._lanes)
+        sound = Ranges((first, last) for first, last in ranges if last <= newest)
+        newly = [seq for seq in self._sent if seq in sound and seq not in self.settled]
         for seq in newly:
             self._settle(seq)
             if self._sent[seq].state is not State.FLYING:  # else its acknowledgement frees the window

@@ -1,6 +1,6 @@
 """The uplink over MQTT v5: batches at QoS 1, a status that outlives us, settled by receipt or by PUBACK.
 
-A PUBACK with a failure code is no delivery. Memory is bounded by the window of `SendQueue`; everything else
+A PUBACK with a failure code is no delivery, nor is one that says nobody subscribes. Memory is bounded by the window of `SendQueue`; everything else
 stays in the store. All deadlines here are of the network and run in real time, on the bench too.
 """
 
@@ -40,8 +40,10 @@ log = logging.getLogger(__name__)
 RECONNECT_BASE_S, RECONNECT_MOST_S = 0.5, 30.0
 STEADY_S = 10.0  # a connection that lasted so long was a good one: the next pause is short again
 SETTLE_LINGER_S = 0.2  # acknowledgements are gathered for so long before they are made durable
+CONNECT_S = 10.0  # for CONNACK and SUBACK
 KEEPALIVE_S = 30
 RECEIPT_BYTES = 64 << 10  # a longer receipt is refused, by the broker already
+_NOBODY_LISTENS = 0x10  # "no matching subscribers": accepted, and dropped; MQTT 5.0, 3.4.2.1
 _SESSION_S = 86_400  # so long the broker keeps receipts for us while we are away
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -155,7 +157,7 @@ class MqttUplink:
 
     async def _stay_connected(self, queue: SendQueue) -> Never:
         loop = asyncio.get_running_loop()
-        attempt = 0
+        attempt = -1
         while True:
             began_s = loop.time()
             try:
@@ -195,6 +197,7 @@ class MqttUplink:
             username=table.username or None,
             password=await asyncio.to_thread(_first_line, table.password_file),
             tls_context=await asyncio.to_thread(_tls, table) if url.scheme == "mqtts" else None,
+            timeout=CONNECT_S,
             keepalive=KEEPALIVE_S,
             clean_start=not by_receipt,
             properties=properties,
@@ -252,7 +255,7 @@ class MqttUplink:
 
     def _acked(self, seq: int, kind: Kind, code: ReasonCode) -> None:
         self._wake.set()
-        if code.is_failure:
+        if code.is_failure or code.value == _NOBODY_LISTENS:
             self._refused(seq, kind, str(code))
             return
         if refusals := self._refusals.pop(kind, 0):

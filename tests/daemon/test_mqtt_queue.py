@@ -206,7 +206,10 @@ def test_a_refused_batch_is_not_delivered_waits_longer_each_time_and_blocks_nobo
         assert fill(queue, shelf) == []
         now_s, sent = next_sent(queue, shelf)
         assert sent == [2]
-    assert all(longest / 2 <= pause <= longest for pause, longest in zip(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300], strict=True))
+    assert all(
+        longest / 2 <= pause <= longest
+        for pause, longest in zip(pauses, [2, 4, 8, 16, 32, *[60] * 7], strict=True)
+    )
     queue.acked(2, now_s)
     assert queue.settled.to_list() == [[1, 15]]
     assert queue.counters.rejected == 12
@@ -257,8 +260,9 @@ def test_a_receipt_settles_only_what_was_sent_and_says_so() -> None:
     fill(queue, shelf)
     shelf.add("readings")
     assert queue.receipt(Ranges([(1, 4)])) == ([3, 4], False)
+    assert queue.receipt(Ranges([(1, 10**12)])) == ([], True)  # nonsense settles nothing
+    queue.committed(shelf.latest)
     assert queue.receipt(Ranges([(1, 6)])) == ([5], True)  # 6 was never sent
-    assert queue.receipt(Ranges([(7, 10**12)])) == ([], True)
     assert queue.settled.to_list() == [[1, 5]]
     assert fill(queue, shelf) == [6]
 
@@ -316,7 +320,14 @@ def test_whatever_the_link_does_everything_is_settled_once_it_behaves(data: st.D
     flying: list[int] = []
     truly_settled: set[int] = set()
     queue.begin(shelf.latest, 1, 20)
-    for step in data.draw(st.lists(st.sampled_from(["add", "add", "send", "ack", "ack", "refuse", "receipt", "lose", "wait", "restart"]), max_size=60)):
+    for step in data.draw(
+        st.lists(
+            st.sampled_from(
+                ["add", "add", "send", "ack", "ack", "refuse", "receipt", "lose", "wait", "restart"]
+            ),
+            max_size=60,
+        )
+    ):
         match step:
             case "add":
                 shelf.add(data.draw(st.sampled_from(KINDS)))
@@ -330,7 +341,9 @@ def test_whatever_the_link_does_everything_is_settled_once_it_behaves(data: st.D
             case "refuse" if flying:
                 queue.refused(flying.pop(), now_s)
             case "receipt" if by_receipt and shelf.batches:
-                newly, _ = queue.receipt(Ranges([(data.draw(st.integers(1, len(shelf.batches))), len(shelf.batches))]))
+                newly, _ = queue.receipt(
+                    Ranges([(data.draw(st.integers(1, len(shelf.batches))), len(shelf.batches))])
+                )
                 truly_settled |= set(newly)
             case "lose":
                 flying = []

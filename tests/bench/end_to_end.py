@@ -1,0 +1,218 @@
+"""From the wire to settled: values per second, CPU per value, memory, and what idling costs.
+
+The daemon under test is the real one, a process of its own on one core. On the other core: a Modbus server (libmodbus
+where Debian's package is there, else the bench's), and the receiving platform, which stores and receipts
+every batch. CPU is what the kernel charged the daemon's process, all threads, user and system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hardware_sim.platform import Platform
+from hardware_sim.receiver import Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+POINTS = 24  # of drivers/profiles/campbell-cr1000x.toml, one block
+TICK_S = os.sysconf("SC_CLK_TCK")
+SERVER = Path(__file__).parents[1] / "peers/libmodbus_server.c"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the daemon is given to do."""
+
+    name: str
+    lines: int
+    devices: int  # on each line
+    rate: int  # of the clock: every device is polled once in a bench second, deadlines stay real
+    seconds: float = 10.0
+
+    @property
+    def channels(self) -> int:
+        return self.lines * self.devices * POINTS
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured over `seconds`."""
+
+    name: str
+    channels: int
+    values_per_s: float
+    cpu_us_per_value: float
+    cpu_percent: float
+    rss_mb: float
+    commit_ms: float
+    lost: int
+
+
+LOADS = (
+    Load("48 channels, 1 s", 1, 2, 1, seconds=20.0),
+    Load("240 channels, 10 ms", 2, 5, 100),
+    Load("960 channels, 10 ms", 4, 10, 100),
+    Load("960 channels, flat out", 4, 10, 1000),
+)
+
+
+def measure() -> list[Figures]:
+    """Every load in turn."""
+    build = Path("build/bench")
+    shutil.rmtree(build, ignore_errors=True)
+    build.mkdir(parents=True)
+    return [asyncio.run(_measured(load, build / str(n))) for n, load in enumerate(LOADS)]
+
+
+async def _measured(load: Load, folder: Path) -> Figures:
+    folder.mkdir()
+    receiver = Receiver()
+    async with contextlib.AsyncExitStack() as stack:
+        ports = [await stack.enter_async_context(_server(folder)) for _ in range(load.lines)]
+        platform = await stack.enter_async_context(Platform(receiver))
+        metrics = f"127.0.0.1:{_free_port()}"
+        site = _site_file(load, folder, ports, platform.address, metrics)
+        daemon = await stack.enter_async_context(_daemon(site, folder, load.rate))
+        await _until_polled(load, metrics)
+        before, began_s, cpu_s = await _scrape(metrics), time.monotonic(), _cpu_s(daemon.pid)
+        await asyncio.sleep(load.seconds)
+        cpu_s, took_s = _cpu_s(daemon.pid) - cpu_s, time.monotonic() - began_s
+        after = await _scrape(metrics)
+        rss_mb = _rss_mb(daemon.pid)
+        readings = _sum(after, "pondwatch_readings_total") - _sum(before, "pondwatch_readings_total")
+        commits = _sum(after, "pondwatch_commit_seconds_count") - _sum(before, "pondwatch_commit_seconds_count")
+        commit_s = _sum(after, "pondwatch_commit_seconds_sum") - _sum(before, "pondwatch_commit_seconds_sum")
+        daemon.send_signal(signal.SIGTERM)
+        await daemon.wait()
+        summary = receiver.summary()
+    return Figures(
+        load.name,
+        load.channels,
+        readings / took_s,
+        cpu_s / readings * 1e6 if readings else 0.0,
+        100 * cpu_s / took_s,
+        rss_mb,
+        1000 * commit_s / max(commits, 1),
+        summary.holes,
+    )
+
+
+# -- parts -------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _server(folder: Path) -> AsyncIterator[str]:
+    """A Modbus TCP server in a process of its own on the second core; its address."""
+    binary = folder.parent / "libmodbus_server"
+    if not binary.exists() and shutil.which("cc"):
+        command = ["cc", "-O2", "-I/usr/include/modbus", str(SERVER), "-lmodbus", "-o", str(binary)]
+        await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True)
+    command = [str(binary), "tcp"] if binary.exists() else [sys.executable, "-m", "tests.bench.server"]
+    server = await asyncio.create_subprocess_exec(*_on_core(1), *command, stdout=asyncio.subprocess.PIPE)
+    assert server.stdout is not None
+    word = (await server.stdout.readline()).decode().split()
+    try:
+        yield f"127.0.0.1:{word[1]}"
+    finally:
+        server.kill()
+        await server.wait()
+
+
+@contextlib.asynccontextmanager
+async def _daemon(site: Path, folder: Path, rate: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    command = [*_on_core(0), sys.executable, "-m", "daemon.commands", "--config", str(site), "run"]
+    clock = {"PONDWATCH_BENCH_CLOCK": f"{rate}@{time.time()}"} if rate > 1 else {}
+    environment = os.environ | {"PONDWATCH_RUN": str(folder)} | clock
+    with (folder / "daemon.log").open("wb") as log:
+        daemon = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=environment)
+    try:
+        yield daemon
+    finally:
+        if daemon.returncode is None:
+            daemon.kill()
+            await daemon.wait()
+
+
+def _site_file(load: Load, folder: Path, ports: list[str], platform: str, metrics: str) -> Path:
+    text = (
+        '[site]\nid = "bench"\ngateway = "gw1"\nmode = "simulated"\n'
+        f'[store]\npath = "{folder}/store"\n[metrics]\nlisten = "{metrics}"\n[rules]\nstart = "off"\n'
+        f'[[pond]]\nid = "p"\n[[uplink]]\nid = "up"\nkind = "mqtt"\nurl = "mqtt://{platform}"\nsettle = "receipt"\n'
+    )
+    levels = 'levels = { rising = true, red = 1e9, hold = "1 min", source = "bench" }\n'
+    for n, port in enumerate(ports):
+        text += f'[[line]]\nid = "l{n}"\nkind = "modbus-tcp"\naddress = "{port}"\n'
+        for d in range(load.devices):
+            device = f"d{n}-{d}"
+            text += (
+                f'[[device]]\nid = "{device}"\nline = "l{n}"\nprofile = "campbell-cr1000x"\nunit = {d + 1}\n'
+                'every = "1 s"\ntimeout = "500 ms"\nslowest_reply = "500 ms"\n'
+            )
+            for v in range(1, POINTS + 1):
+                text += (
+                    f'[[channel]]\nid = "{device}.c{v:02}"\nunit = "kPa"\npond = "p"\nitem = "pore-pressure"\n'
+                    f'from = "{device}.v{v:02}"\nspan = [-1e30, 1e30]\n'
+                    f'calibration = {{ kind = "linear", scale = 0.5, offset = 1.0 }}\n{levels}'
+                )
+    site = folder / "site.toml"
+    site.write_text(text)
+    return site
+
+
+def _on_core(core: int) -> list[str]:
+    return ["taskset", "-c", str(core % (os.cpu_count() or 1))] if shutil.which("taskset") else []
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# -- looking -----------------------------------------------------------------------------------------
+
+
+async def _until_polled(load: Load, metrics: str) -> None:
+    async with asyncio.timeout(90):
+        while True:
+            with contextlib.suppress(OSError):
+                if _sum(await _scrape(metrics), "pondwatch_readings_total") >= load.channels:
+                    return
+            await asyncio.sleep(0.2)
+
+
+async def _scrape(metrics: str) -> str:
+    def get() -> str:
+        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=5) as reply:
+            return str(reply.read().decode())
+
+    return await asyncio.to_thread(get)
+
+
+def _sum(text: str, name: str) -> float:
+    return sum(float(v) for v in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK_S
+
+
+def _rss_mb(pid: int) -> float:
+    (pages,) = re.findall(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(pages) / 1024
