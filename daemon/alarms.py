@@ -8,7 +8,7 @@ or a disk: who observes hands in the time, and who commits takes the bytes of `e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping  # noqa: TC003 -- msgspec reads the annotations
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from daemon.reading import parse_rfc3339, rfc3339
-from daemon.reasons import Reason  # noqa: TC001 -- msgspec reads the annotations
+from daemon.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

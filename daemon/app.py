@@ -21,6 +21,7 @@ import msgspec
 from daemon import alarms
 from daemon.alarms import AlarmBook
 from daemon.channels import Channels, Source
+from daemon.check_devices import wanted
 from daemon.clock import NS, Clock, boot_id
 from daemon.control import Control
 from daemon.judge import STATE, Judge
@@ -54,6 +55,7 @@ log = logging.getLogger(__name__)
 
 VERSION = version("pondwatch")
 BENCH_RECONNECT_S = 2.0  # on a fast bench an outage is short
+DRAIN_LOOK_S = 0.05
 DRAIN_S = 8.0  # at the end the uplinks may deliver for so long; units give 20 s to stop
 AGAIN_FIRST_S, AGAIN_MOST_S = 1.0, 30.0
 TRIM_EVERY_S = 600.0
@@ -184,10 +186,9 @@ class _Core:
 
     async def _drained(self, state: State) -> None:
         """Wait until the uplinks have settled everything, at most DRAIN_S."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                while await state.backlog():
-                    await asyncio.sleep(0.05)
+        end_s = asyncio.get_running_loop().time() + DRAIN_S
+        while await state.backlog() and asyncio.get_running_loop().time() < end_s:  # noqa: ASYNC110 -- it settles at the other end
+            await asyncio.sleep(DRAIN_LOOK_S)
 
 
 async def supervised(name: str, work: Callable[[], Awaitable[object]]) -> None:
@@ -229,11 +230,11 @@ def restore(states: Mapping[str, tuple[int, bytes]], channels: Channels, judge: 
 def build_drivers(site: Site, clock: Clock) -> dict[str, ModbusDevice | GnssReceiver]:
     """A driver for each device; nothing is opened."""
     kinds = {line.id: line.kind for line in site.lines}
-    wanted = _wanted(site)
+    needed = wanted(site)
     return {
         table.id: _receiver(table, clock)
         if kinds[table.line] in ("serial", "tcp")
-        else _modbus(table, wanted.get(table.id, set()), clock)
+        else _modbus(table, needed.get(table.id, set()), clock)
         for table in site.devices
     }
 
@@ -295,22 +296,8 @@ def build_uplink(table: UplinkTable, site: Site, spool: Spool, clock: Clock, met
     )
 
 
-def _wanted(site: Site) -> dict[str, set[str]]:
-    """Device -> the points some channel or output needs; blocks without any are never asked."""
-    wanted: dict[str, set[str]] = {}
-    for channel in site.channels:
-        for name in (channel.source, channel.temperature, channel.barometer):
-            device, _, point = name.partition(".")
-            wanted.setdefault(device, set()).add(point)
-    profiles = {device.id: device.profile for device in site.devices}
-    for output in site.outputs:
-        write = profile.load(profiles[output.device]).writes[output.write]
-        wanted.setdefault(output.device, set()).add(write.verify)
-    return wanted
-
-
-def _modbus(table: DeviceTable, wanted: set[str], clock: Clock) -> ModbusDevice:
-    compiled = profile.load(table.profile).compile(table.id, wanted)
+def _modbus(table: DeviceTable, points: set[str], clock: Clock) -> ModbusDevice:
+    compiled = profile.load(table.profile).compile(table.id, points)
     unit = compiled.bus.unit if table.unit is None else table.unit
     return ModbusDevice(
         table.id,

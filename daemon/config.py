@@ -5,7 +5,6 @@ nobody declared) is checked in `daemon/crosscheck.py`, called from here. The met
 what `config/site.example.toml` is made from.
 """
 
-# ruff: noqa: RUF009 -- _key is dataclasses.field with its documentation
 import hashlib
 import tomllib
 from dataclasses import dataclass, field, fields

@@ -21,6 +21,8 @@ from drivers.sample import Quality
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from prometheus_client import Counter
+
     from daemon.alarms import Alarm, AlarmBook
     from daemon.channels import Channels, Group
     from daemon.clock import Clock
@@ -62,6 +64,7 @@ class Pipeline:
         self._tables = {channel.id: channel for channel in site.channels}
         self._outputs: list[Output] = []
         self.shown: Fanout[ReadingFrame] = Fanout()
+        self._counters: dict[str, Sequence[Counter]] = {}
         self._down: dict[tuple[str, str], int] = {}
         self.groups = len(channels.groups)
         self.latest: dict[int, ReadingFrame] = {}
@@ -117,10 +120,17 @@ class Pipeline:
         else:
             seen = zip(readings.channels, readings.qualities, strict=True)
             self._seen_ns |= {c: readings.time_ns for c, q in seen if q < Quality.NO_REPLY}
-        line = self._line_of[group.device]
-        for quality, n in (("good", good), ("bad", bad), ("uncertain", len(readings.values) - good - bad)):
+        counters = self._counters.get(group.device) or self._new_counters(group.device)
+        for counter, n in zip(counters, (good, len(readings.values) - good - bad, bad), strict=True):
             if n:
-                self._metrics.readings.labels(line, group.device, quality).inc(n)
+                counter.inc(n)
+
+    def _new_counters(self, device: str) -> Sequence[Counter]:
+        """The device's counters of good, uncertain and bad readings; looking them up each time is dear."""
+        labels = (self._line_of[device], device)
+        counters = [self._metrics.readings.labels(*labels, q) for q in ("good", "uncertain", "bad")]
+        self._counters[device] = counters
+        return counters
 
     def _drive(self) -> None:
         for output in self._outputs:

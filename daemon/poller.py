@@ -153,8 +153,7 @@ class PolledLine:
 
         async def job() -> None:
             try:
-                if not await self._opened():
-                    raise LineDown(f"line {self.id} is down")
+                await self._must_open()
                 result = await work(self._line)
             except (DeviceError, LineDown) as error:
                 if not done.done():
@@ -181,10 +180,12 @@ class PolledLine:
             self._align()
         now_ns = self._clock.schedule_ns()
         while True:
-            due = [unit for unit in self._units if unit.due_ns <= now_ns]
-            if not due:
+            unit = None
+            for each in self._units:
+                if each.due_ns <= now_ns and (unit is None or each.deadline_ns < unit.deadline_ns):
+                    unit = each
+            if unit is None:
                 return None
-            unit = min(due, key=lambda u: u.deadline_ns)
             latest_ns = now_ns - now_ns % unit.every_ns
             if unit.due_ns == self._round_ns or latest_ns <= unit.due_ns:
                 self._round_ns = unit.due_ns
@@ -284,6 +285,10 @@ class PolledLine:
         if unit.up is not False and unit.failures > 1:
             unit.up = False
             self._observer.device_state(self.id, unit.driver.device, up=False, error=str(error))
+
+    async def _must_open(self) -> None:
+        if not await self._opened():
+            raise LineDown(f"line {self.id} is down")
 
     async def _opened(self) -> bool:
         if self._line.is_open:

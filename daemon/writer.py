@@ -20,7 +20,7 @@ from daemon.reading import rfc3339
 from daemon.spool import Draft, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from daemon.clock import Clock
     from daemon.config import Site

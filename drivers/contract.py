@@ -64,7 +64,9 @@ class PolledDriver(Protocol):
     """A device that answers when asked."""
 
     device: str
-    blocks: Sequence[Block]
+
+    @property
+    def blocks(self) -> Sequence[Block]: ...
 
     async def poll(self, line: Line, tick_ns: int) -> list[Frame]:
         """One frame for each block, in order, or the WireError that ended the poll.
@@ -78,7 +80,9 @@ class StreamDriver(Protocol):
     """A device that speaks by itself."""
 
     device: str
-    blocks: Sequence[Block]
+
+    @property
+    def blocks(self) -> Sequence[Block]: ...
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes; never raises for what is on the wire.

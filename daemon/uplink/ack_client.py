@@ -142,7 +142,7 @@ class AckClient(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        """Before the CONNACK too, where aiomqtt would wait for its deadline: as TLS 1.3 refuses a certificate."""
+        """Before the CONNACK too, which is how TLS 1.3 refuses a certificate; aiomqtt would wait on."""
         if not self._connected.done():
             self._connected.set_exception(
                 aiomqtt.MqttError("closed before CONNACK: is our certificate accepted?")

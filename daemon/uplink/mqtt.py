@@ -1,7 +1,8 @@
 """The uplink over MQTT v5: batches at QoS 1, a status that outlives us, settled by receipt or by PUBACK.
 
-A PUBACK with a failure code is no delivery, nor is one that says nobody subscribes. Memory is bounded by the window of `SendQueue`; everything else
-stays in the store. All deadlines here are of the network and run in real time, on the bench too.
+A PUBACK with a failure code is no delivery, nor is one that says nobody subscribes: the broker drops such a
+message. Memory is bounded by `SendQueue`; everything else stays in the store. All deadlines here are of the
+network and run in real time, on the bench too.
 """
 
 from __future__ import annotations

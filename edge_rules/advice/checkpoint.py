@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from edge_rules.advice.messages import Position  # noqa: TC001 -- msgspec reads it at run time
+from edge_rules.advice.messages import Position
 
 if TYPE_CHECKING:
     from pathlib import Path

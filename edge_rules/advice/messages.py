@@ -6,8 +6,8 @@ each the stored payload of one `readings` message; the worker answers each with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 -- msgspec reads these at run time
-from datetime import datetime  # noqa: TC003
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 
 import msgspec

@@ -93,7 +93,9 @@ async def _measured(load: Load, folder: Path) -> Figures:
         after = await _scrape(metrics)
         rss_mb = _rss_mb(daemon.pid)
         readings = _sum(after, "pondwatch_readings_total") - _sum(before, "pondwatch_readings_total")
-        commits = _sum(after, "pondwatch_commit_seconds_count") - _sum(before, "pondwatch_commit_seconds_count")
+        commits = _sum(after, "pondwatch_commit_seconds_count") - _sum(
+            before, "pondwatch_commit_seconds_count"
+        )
         commit_s = _sum(after, "pondwatch_commit_seconds_sum") - _sum(before, "pondwatch_commit_seconds_sum")
         daemon.send_signal(signal.SIGTERM)
         await daemon.wait()

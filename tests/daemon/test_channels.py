@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from math import isnan, nan
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from daemon.channels import PATIENCE_S, PENDING_TICKS, Channels, Source
 from daemon.config import ChannelTable
@@ -20,26 +23,26 @@ RAIN = Block("rain1", "rain", ("tips",), ("tips",))
 WIRE = VibratingWire("geokon", 9082.0, -0.1795, 22.0, 0.1319, 1008.2)
 
 
-def frame(block, tick_s, values, quality=Quality.GOOD):
+def frame(block: Block, tick_s: int, values: tuple[float, ...], quality: Quality = Quality.GOOD) -> Frame:
     n = len(values)
     return Frame(
         block, tick_s * S, tick_s * S + 5, tick_s * S, tuple(values), list(values), bytes((quality,)) * n
     )
 
 
-def missing(block, tick_s, why=Quality.NO_REPLY):
+def missing(block: Block, tick_s: int, why: Quality = Quality.NO_REPLY) -> Frame:
     return Frame.missing(block, tick_s * S, tick_s * S, tick_s * S, why)
 
 
-def channel(name, unit="kPa", **keys):
+def channel(name: str, unit: str = "kPa", **keys: Any) -> ChannelTable:
     return ChannelTable(id=name, unit=unit, item="phreatic-line", pond="n", **keys)
 
 
-def pressure(**keys):
+def pressure(**keys: Any) -> ChannelTable:
     return channel("p", source="vw1.freq01", calibration=WIRE, barometer="weather.pressure", **keys)
 
 
-def taken(channels, *frames):
+def taken(channels: Channels, *frames: Frame) -> list[tuple[str, int, float, Quality]]:
     """Every reading that the frames yield: (channel, tick in s, value, quality)."""
     return [
         (name, readings.tick_ns // S, value, Quality(quality))
@@ -49,7 +52,7 @@ def taken(channels, *frames):
     ]
 
 
-def test_a_barometer_in_kilopascal_on_another_logger_is_the_one_of_the_same_tick():
+def test_a_barometer_in_kilopascal_on_another_logger_is_the_one_of_the_same_tick() -> None:
     channels = Channels([pressure(temperature="vw1.temp01")], [Source(VW, 60 * S), Source(AIR, 60 * S)])
     assert taken(channels, frame(VW, 60, (2800.0, 15.0))) == []
     assert taken(channels, frame(AIR, 0, (99.0,))) == []
@@ -59,15 +62,15 @@ def test_a_barometer_in_kilopascal_on_another_logger_is_the_one_of_the_same_tick
     assert value == pytest.approx(by_hand, rel=1e-12)
 
 
-def test_the_order_of_arrival_makes_no_difference():
-    def both(*frames):
+def test_the_order_of_arrival_makes_no_difference() -> None:
+    def both(*frames: Frame) -> object:
         return taken(Channels([pressure()], [Source(VW, 60 * S), Source(AIR, 60 * S)]), *frames)
 
     vw, air = frame(VW, 60, (2800.0, 15.0)), frame(AIR, 60, (101.3,))
     assert both(vw, air) == both(air, vw)
 
 
-def test_a_barometer_polled_less_often_serves_each_tick_until_its_next_one():
+def test_a_barometer_polled_less_often_serves_each_tick_until_its_next_one() -> None:
     channels = Channels([pressure()], [Source(VW, 60 * S), Source(AIR, 300 * S)])
     found = taken(
         channels, frame(AIR, 300, (101.0,)), *(frame(VW, t, (2800.0, 15.0)) for t in (300, 360, 540))
@@ -79,7 +82,7 @@ def test_a_barometer_polled_less_often_serves_each_tick_until_its_next_one():
     assert value == pytest.approx(found[-1][2] - 1.0)
 
 
-def test_a_missing_barometer_makes_the_pressure_missing_and_never_the_last_one_again():
+def test_a_missing_barometer_makes_the_pressure_missing_and_never_the_last_one_again() -> None:
     channels = Channels([pressure()], [Source(VW, 60 * S), Source(AIR, 60 * S)])
     taken(channels, frame(AIR, 60, (101.3,)), frame(VW, 60, (2800.0, 15.0)))
     ((_, _, value, quality),) = taken(channels, missing(AIR, 120), frame(VW, 120, (2800.0, 15.0)))
@@ -87,7 +90,7 @@ def test_a_missing_barometer_makes_the_pressure_missing_and_never_the_last_one_a
     assert quality == Quality.MISSING_INPUT
 
 
-def test_without_its_temperature_a_pressure_is_reduced_without_it_and_uncertain():
+def test_without_its_temperature_a_pressure_is_reduced_without_it_and_uncertain() -> None:
     vented = VibratingWire("geokon", 9082.0, -0.1795, 22.0, 0.1319)
     table = channel("p", source="vw1.freq01", calibration=vented, temperature="vw1.temp01")
     channels = Channels([table], [Source(VW, 60 * S)])
@@ -97,7 +100,7 @@ def test_without_its_temperature_a_pressure_is_reduced_without_it_and_uncertain(
     assert value == pytest.approx(-0.1795 * (2800.0**2 / 1000 - 9082))
 
 
-def test_a_derived_channel_follows_its_input_in_the_same_frame():
+def test_a_derived_channel_follows_its_input_in_the_same_frame() -> None:
     tables = [
         channel("e", "m", derive=PiezometricElevation(of="p", tip_elevation_m=70.0, dry_below_kpa=2.0)),
         channel("p", source="vw1.freq01", calibration=Linear(1.0, 0.0)),
@@ -108,7 +111,7 @@ def test_a_derived_channel_follows_its_input_in_the_same_frame():
     assert elevation == pytest.approx(80.0)
 
 
-def test_a_dry_tip_is_below_the_tip_and_no_level_at_all():
+def test_a_dry_tip_is_below_the_tip_and_no_level_at_all() -> None:
     tables = [
         channel("p", source="vw1.freq01"),
         channel("e", "m", derive=PiezometricElevation(of="p", tip_elevation_m=70.0, dry_below_kpa=2.0)),
@@ -119,7 +122,7 @@ def test_a_dry_tip_is_below_the_tip_and_no_level_at_all():
     assert quality == Quality.BELOW_TIP
 
 
-def test_two_channels_of_different_devices_are_joined_by_their_tick():
+def test_two_channels_of_different_devices_are_joined_by_their_tick() -> None:
     other = Block("gnss2", "position", ("north",), ("mm",))
     tables = [
         channel("east", "mm", source="gnss1.east"),
@@ -132,7 +135,7 @@ def test_two_channels_of_different_devices_are_joined_by_their_tick():
     assert [row[:3] for row in found] == [("north", 120, 9.0), ("north", 60, 4.0), ("h", 60, 5.0)]
 
 
-def test_outside_its_span_a_reading_is_missing_but_its_raw_number_is_kept():
+def test_outside_its_span_a_reading_is_missing_but_its_raw_number_is_kept() -> None:
     channels = Channels([channel("p", source="vw1.freq01", span=(0.0, 350.0))], [Source(VW, 60 * S)])
     ((_, readings),) = channels.on_frame(frame(VW, 60, (400.0, 15.0)))
     assert isnan(readings.values[0])
@@ -140,7 +143,7 @@ def test_outside_its_span_a_reading_is_missing_but_its_raw_number_is_kept():
     assert readings.raws[0] == {"vw1.freq01": 400.0}
 
 
-def test_rain_since_the_reading_before_survives_a_restart():
+def test_rain_since_the_reading_before_survives_a_restart() -> None:
     table = channel("rain", "mm", source="rain1.tips", calibration=Count(0.2, 16, 100))
     first = Channels([table], [Source(RAIN, 60 * S)])
     taken(first, frame(RAIN, 60, (65530,)))
@@ -151,7 +154,7 @@ def test_rain_since_the_reading_before_survives_a_restart():
     assert value == pytest.approx(2.0)
 
 
-def test_a_tick_whose_input_never_comes_is_finished_without_it():
+def test_a_tick_whose_input_never_comes_is_finished_without_it() -> None:
     channels = Channels([pressure()], [Source(VW, 60 * S), Source(AIR, 60 * S)])
     taken(channels, frame(VW, 60, (2800.0, 15.0)))
     assert list(channels.expire(int((60 + PATIENCE_S - 1) * S))) == []
@@ -159,10 +162,40 @@ def test_a_tick_whose_input_never_comes_is_finished_without_it():
     assert readings.qualities == bytes((Quality.MISSING_INPUT,))
 
 
-def test_waiting_ticks_are_bounded_and_the_oldest_is_finished_first():
+def test_waiting_ticks_are_bounded_and_the_oldest_is_finished_first() -> None:
     channels = Channels([pressure()], [Source(VW, 60 * S), Source(AIR, 60 * S)])
     frames = [frame(VW, 60 * n, (2800.0, 15.0)) for n in range(1, PENDING_TICKS + 3)]
     assert [(tick, q) for _, tick, _, q in taken(channels, *frames)] == [
         (60, Quality.MISSING_INPUT),
         (120, Quality.MISSING_INPUT),
     ]
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(allow_nan=True, allow_infinity=True),
+            st.sampled_from((Quality.GOOD, Quality.DEGRADED, Quality.SENTINEL, Quality.NO_REPLY)),
+        ),
+        min_size=3,
+        max_size=3,
+    )
+)
+def test_the_short_way_of_plain_channels_says_what_the_long_way_says(
+    points: list[tuple[float, Quality]],
+) -> None:
+    block = Block("d", "b", ("x", "y", "z"), ("", "", ""))
+    tables = [
+        channel("c.x", source="d.x", span=(-10.0, 10.0)),
+        channel("c.y", source="d.y", calibration=Linear(2.0, 1.0)),
+        channel("c.z", source="d.z", calibration=Linear(2.0, 1.0), span=(0.0, 1.0)),
+    ]
+    short, long = (Channels(tables, [Source(block, S)]) for _ in range(2))
+    assert short.groups[0].plain
+    long.groups[0].plain = []
+    values = [nan if quality.is_bad else value for value, quality in points]
+    came = Frame(block, S, S, S, [v for v, _ in points], values, bytes(q for _, q in points))
+    ((_, a),), ((_, b),) = short.on_frame(came), long.on_frame(came)
+    assert repr(list(a)) == repr(list(b))
+    assert a.qualities == b.qualities

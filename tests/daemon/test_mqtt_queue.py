@@ -31,7 +31,8 @@ class Shelf:
         return {k: max((b.seq for b in self.batches if b.kind == k), default=0) for k in KINDS}
 
     def peek(self, ask: contract.Ask) -> list[Batch]:
-        found, size = [], 0
+        found: list[Batch] = []
+        size = 0
         for batch in self.batches[ask.after : ask.upto]:
             if batch.kind == ask.lane.kind and len(found) < ask.limit and size < ask.max_bytes:
                 found.append(batch)
@@ -166,7 +167,7 @@ def test_on_a_slow_link_an_alarm_waits_behind_about_a_second_of_backlog() -> Non
     queue.begin(shelf.latest, 1, 20)
     link: list[tuple[int, int]] = []
     free_s = now_s = raised_s = 0.0
-    alarm = arrived_s = 0
+    alarm, arrived_s = 0, 0.0
     while not arrived_s:
         if now_s > 120 and not alarm:
             alarm, raised_s = shelf.add("alarms", 600), now_s
@@ -174,7 +175,7 @@ def test_on_a_slow_link_an_alarm_waits_behind_about_a_second_of_backlog() -> Non
         seq, size = link.pop(0)
         free_s = now_s = max(free_s, now_s) + size / 8000
         queue.acked(seq, now_s + 0.5)
-        arrived_s = now_s if seq == alarm else 0
+        arrived_s = now_s if seq == alarm else 0.0
     assert arrived_s - raised_s < 3  # with the whole window full of readings it would be 9
 
 
@@ -312,7 +313,9 @@ def test_what_flew_when_the_connection_was_lost_is_sent_again_and_what_was_ackno
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_whatever_the_link_does_everything_is_settled_once_it_behaves(data: st.DataObject) -> None:
+def test_whatever_the_link_does_everything_is_settled_once_it_behaves(  # noqa: C901 -- one arm per event
+    data: st.DataObject,
+) -> None:
     """Random commits, acks, refusals, receipts, losses and restarts; then a good link. Nothing may be left behind."""
     by_receipt = data.draw(st.booleans())
     shelf, queue = Shelf(), make(by_receipt=by_receipt, window=data.draw(st.integers(1, 6)))

@@ -5,52 +5,62 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
 from daemon.clock import NS, Clock
 from daemon.poller import BACK_OFF_MOST, JOBS, LineBusy, PolledLine, PolledUnit
-from drivers.contract import DeviceError, LineDown, NoReply
+from drivers.contract import DeviceError, LineDown, NoReply, WireError
 from drivers.framing import MbapFraming
 from drivers.line import Line
 from drivers.sample import Block, Frame, Quality
 from drivers.wire import TcpWire
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
 
 class Recorder:
     """An observer that writes everything down."""
 
-    def __init__(self):
-        self.frames, self.states, self.errors, self.overruns = [], [], Counter(), 0
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.states: list[tuple[str, bool]] = []
+        self.errors: Counter[tuple[str, str]] = Counter()
+        self.overruns = 0
 
-    def take(self, frame):
+    def take(self, frame: Frame) -> None:
         self.frames.append(frame)
 
-    def device_error(self, line, device, reason):
+    def device_error(self, line: str, device: str, reason: str) -> None:
         self.errors[device, reason] += 1
 
-    def device_state(self, line, device, *, up, error):
+    def device_state(self, line: str, device: str, *, up: bool, error: str) -> None:
         self.states.append((device, up))
 
-    def polled(self, line, seconds):
+    def polled(self, line: str, seconds: float) -> None:
         pass
 
-    def overrun(self, line, ticks):
+    def overrun(self, line: str, ticks: int) -> None:
         self.overruns += ticks
 
-    def of(self, device, quality=Quality.GOOD):
+    def of(self, device: str, quality: Quality = Quality.GOOD) -> list[Frame]:
         return [f for f in self.frames if f.block.device == device and f.qualities[0] == quality]
 
 
 class Scripted:
     """A driver that answers after `takes_s`, or raises what it is told to; the line below it is real."""
 
-    def __init__(self, device, clock, takes_s=0.0, error=None):
+    def __init__(
+        self, device: str, clock: Clock, takes_s: float = 0.0, error: WireError | None = None
+    ) -> None:
         self.device, self.clock, self.takes_s, self.error = device, clock, takes_s, error
         self.blocks = (Block(device, "b", ("x",), ("",)),)
-        self.asked, self.once = [], None
+        self.asked: list[int] = []
+        self.once: WireError | None = None
 
-    async def poll(self, line, tick_ns):
+    async def poll(self, line: Line, tick_ns: int) -> list[Frame]:
         self.asked.append(tick_ns)
         await asyncio.sleep(self.takes_s)
         if self.once is not None:
@@ -63,10 +73,12 @@ class Scripted:
 
 
 @contextlib.asynccontextmanager
-async def polling(*drivers, every_s=0.05, cost_s=0.05, clock=None):
+async def polling(
+    *drivers: Scripted, every_s: float = 0.05, cost_s: float = 0.05
+) -> AsyncIterator[tuple[PolledLine, Recorder, asyncio.Server]]:
     """Drivers on a line to a TCP server that only accepts."""
 
-    async def accept(reader, writer):
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
             await reader.read()
 
@@ -75,7 +87,7 @@ async def polling(*drivers, every_s=0.05, cost_s=0.05, clock=None):
     recorder = Recorder()
     units = [PolledUnit(d, round(every_s * NS), cost_s) for d in drivers]
     line = PolledLine(
-        Line(TcpWire("127.0.0.1", port), MbapFraming(), "L"), units, clock or drivers[0].clock, recorder, 7
+        Line(TcpWire("127.0.0.1", port), MbapFraming(), "L"), units, drivers[0].clock, recorder, 7
     )
     task = asyncio.create_task(line.run())
     try:
@@ -87,7 +99,7 @@ async def polling(*drivers, every_s=0.05, cost_s=0.05, clock=None):
         await server.wait_closed()
 
 
-async def test_every_tick_is_a_multiple_of_the_period_and_comes_once():
+async def test_every_tick_is_a_multiple_of_the_period_and_comes_once() -> None:
     driver = Scripted("a", Clock())
     async with polling(driver):
         await asyncio.sleep(0.6)
@@ -97,7 +109,7 @@ async def test_every_tick_is_a_multiple_of_the_period_and_comes_once():
     assert len(set(driver.asked)) == len(driver.asked)
 
 
-async def test_a_reply_belongs_to_the_tick_that_asked_for_it():
+async def test_a_reply_belongs_to_the_tick_that_asked_for_it() -> None:
     driver = Scripted("a", Clock(), takes_s=0.02)
     async with polling(driver) as (_, recorder, _):
         await asyncio.sleep(0.4)
@@ -105,7 +117,7 @@ async def test_a_reply_belongs_to_the_tick_that_asked_for_it():
     assert all(0 <= f.time_ns - f.tick_ns < NS // 20 * 4 for f in recorder.of("a"))
 
 
-async def test_a_bus_without_time_counts_overruns_and_piles_nothing_up():
+async def test_a_bus_without_time_counts_overruns_and_piles_nothing_up() -> None:
     driver = Scripted("slow", Clock(), takes_s=0.16)
     async with polling(driver) as (_, recorder, _):
         await asyncio.sleep(1.0)
@@ -114,7 +126,7 @@ async def test_a_bus_without_time_counts_overruns_and_piles_nothing_up():
     assert driver.asked[-1] > driver.asked[0] + 10 * NS // 20 - 1  # it keeps up with the clock
 
 
-async def test_a_round_that_has_begun_is_finished_under_its_own_tick():
+async def test_a_round_that_has_begun_is_finished_under_its_own_tick() -> None:
     clock = Clock()
     first, second = Scripted("first", clock), Scripted("second", clock)
     async with polling(first, second):
@@ -127,7 +139,7 @@ async def test_a_round_that_has_begun_is_finished_under_its_own_tick():
     assert first.asked[:n] == second.asked[:n]
 
 
-async def test_a_dead_device_is_asked_less_and_less_and_the_others_keep_their_ticks():
+async def test_a_dead_device_is_asked_less_and_less_and_the_others_keep_their_ticks() -> None:
     clock = Clock()
     well = Scripted("well", clock)
     dead = Scripted("dead", clock, takes_s=0.02, error=NoReply("silent"))
@@ -140,7 +152,7 @@ async def test_a_dead_device_is_asked_less_and_less_and_the_others_keep_their_ti
     assert ("dead", False) in recorder.states
 
 
-async def test_a_device_that_comes_back_is_heard_within_twenty_times_what_asking_costs():
+async def test_a_device_that_comes_back_is_heard_within_twenty_times_what_asking_costs() -> None:
     device = Scripted("a", Clock(), error=NoReply("silent"))
     async with polling(device, cost_s=0.02) as (_, recorder, _):
         await asyncio.sleep(1.0)
@@ -149,7 +161,7 @@ async def test_a_device_that_comes_back_is_heard_within_twenty_times_what_asking
         assert recorder.states[-1] == ("a", True)
 
 
-async def test_one_failure_of_a_device_that_was_well_is_tried_again_at_once():
+async def test_one_failure_of_a_device_that_was_well_is_tried_again_at_once() -> None:
     device = Scripted("a", Clock())
     async with polling(device) as (_, recorder, _):
         await asyncio.sleep(0.2)
@@ -160,9 +172,9 @@ async def test_one_failure_of_a_device_that_was_well_is_tried_again_at_once():
     assert len(device.asked) == len(set(device.asked)) + 1
 
 
-async def test_a_line_that_goes_is_told_for_each_tick_and_opened_again():
+async def test_a_line_that_goes_is_told_for_each_tick_and_opened_again() -> None:
     device = Scripted("a", Clock())
-    async with polling(device) as (_, recorder, server):
+    async with polling(device) as (_, recorder, _):
         await asyncio.sleep(0.15)
         device.error = LineDown("cut")
         await asyncio.sleep(0.15)
@@ -173,14 +185,14 @@ async def test_a_line_that_goes_is_told_for_each_tick_and_opened_again():
         assert len(recorder.of("a")) > before
 
 
-async def test_work_of_people_goes_ahead_and_comes_back_with_its_result():
+async def test_work_of_people_goes_ahead_and_comes_back_with_its_result() -> None:
     driver = Scripted("a", Clock(), takes_s=0.03)
     async with polling(driver) as (line, _, _):
 
-        async def name(wire):
+        async def name(wire: Line) -> str:
             return wire.name
 
-        async def fail(wire):
+        async def fail(wire: Line) -> None:
             raise NoReply("nobody there")
 
         assert await line.submit(name) == "L"
@@ -188,11 +200,11 @@ async def test_work_of_people_goes_ahead_and_comes_back_with_its_result():
             await line.submit(fail)
 
 
-async def test_more_work_than_a_line_takes_is_refused():
+async def test_more_work_than_a_line_takes_is_refused() -> None:
     driver = Scripted("a", Clock(), takes_s=0.5)
     async with polling(driver, every_s=0.6) as (line, _, _):
 
-        async def nothing(wire):
+        async def nothing(wire: Line) -> None:
             return None
 
         while not driver.asked:
@@ -209,12 +221,12 @@ class Stepping(Clock):
 
     step_ns = 0
 
-    def wall_ns(self):
+    def wall_ns(self) -> int:
         return super().wall_ns() + self.step_ns
 
 
 @pytest.mark.parametrize("step_s", [-7200, 7200, 30 * 86400])
-async def test_a_wall_clock_that_steps_delays_no_poll(step_s):
+async def test_a_wall_clock_that_steps_delays_no_poll(step_s: int) -> None:
     clock = Stepping()
     driver = Scripted("a", clock)
     async with polling(driver) as (_, recorder, _):

@@ -22,7 +22,7 @@ import pytest
 
 from hardware_sim.instruments.registers import TableLogger
 from hardware_sim.platform import Platform
-from hardware_sim.receiver import Receiver
+from hardware_sim.receiver import Receiver, Summary
 from hardware_sim.wires import ModbusTcpWire
 
 DATA = Path(os.environ.get("PONDWATCH_DATA", Path(__file__).parents[2].parent / "shared/data"))
@@ -44,7 +44,7 @@ PIEZOMETERS = {
 COLUMNS = {1: (17, 18), 2: (19, 20)}  # frequency and resistance, 0-based as in the file
 
 
-def rows_of(name):
+def rows_of(name: str) -> list[list[float]]:
     """The logger's numbers without their time, as 32-bit floats; column k of the file is variable k."""
     lines = (FOLDER / LOGGERS[name]).read_text().splitlines()
     return [
@@ -53,16 +53,16 @@ def rows_of(name):
     ]
 
 
-def f32(x):
-    return struct.unpack(">f", struct.pack(">f", x))[0]
+def f32(x: float) -> float:
+    return float(struct.unpack(">f", struct.pack(">f", x))[0])
 
 
-def celsius(ohm, offset):
+def celsius(ohm: float, offset: float) -> float:
     ln = math.log(ohm)
     return 1 / (1.4051e-3 + 2.369e-4 * ln + 1.019e-7 * ln**3) - 273.15 + offset
 
 
-def expected(n, mvd, wata):
+def expected(n: int, mvd: list[float], wata: list[float]) -> tuple[float, float]:
     """Pressure and level of one row by SOURCE.txt."""
     a, b, c, m, shift, offset, level = PIEZOMETERS[n]
     f, ohm = (f32(mvd[column - 1]) for column in COLUMNS[n])
@@ -71,7 +71,7 @@ def expected(n, mvd, wata):
     return p, p * 0.1019977334 + level
 
 
-def site_file(tmp, wire, platform):
+def site_file(tmp: Path, wire: str, platform: str) -> Path:
     text = f"""
 [site]
 id = "mukilteo"
@@ -130,7 +130,7 @@ settle = "receipt"
     return path
 
 
-def channel(name, unit, source, calibration="", **settings):
+def channel(name: str, unit: str, source: str, calibration: str = "", **settings: object) -> str:
     text = f'[[channel]]\nid = "{name}"\nunit = "{unit}"\npond = "m"\nitem = "pore-pressure"\n{source}\n'
     if calibration:
         keys = "".join(f", {key} = {json.dumps(value)}" for key, value in settings.items())
@@ -138,16 +138,17 @@ def channel(name, unit, source, calibration="", **settings):
     return text
 
 
-async def served(loggers, done):
+async def served(loggers: dict[int, TableLogger], done: asyncio.Event) -> ModbusTcpWire:
     """All three loggers on one wire; the next row appears when all have been read."""
-    seen = set()
+    seen: set[int] = set()
     wire = ModbusTcpWire(loggers)
 
-    def read(unit, row):
+    def read(unit: int, _row: int) -> None:
         seen.add(unit)
         if len(seen) == len(loggers):
             seen.clear()
-            if not all([logger.advance() for logger in loggers.values()]):
+            advanced = [logger.advance() for logger in loggers.values()]
+            if not all(advanced):
                 asyncio.get_running_loop().call_soon(wire.unplug)  # after the reply has left
                 done.set()
 
@@ -157,7 +158,7 @@ async def served(loggers, done):
     return wire
 
 
-async def run_through(tmp):
+async def run_through(tmp: Path) -> tuple[dict[str, list[list[float]]], Summary]:
     """The daemon polls every row; returns its output."""
     tables = {name: rows_of(name) for name in LOGGERS}
     loggers = {unit: TableLogger(tables[name], unit) for unit, name in enumerate(LOGGERS, 1)}
@@ -186,9 +187,9 @@ async def run_through(tmp):
     return tables, summary
 
 
-def received(tmp):
+def received(tmp: Path) -> dict[str, list[float]]:
     """channel -> its values in order of the chain, missing ones left out."""
-    values = {}
+    values: dict[str, list[float]] = {}
     with sqlite3.connect(tmp / "platform.db") as db:
         rows = db.execute("SELECT payload FROM batch WHERE kind = 'readings' ORDER BY seq").fetchall()
     db.close()
@@ -199,7 +200,9 @@ def received(tmp):
     return values
 
 
-async def test_every_row_of_a_real_slope_is_measured_reduced_stored_and_received_once(tmp_path):
+async def test_every_row_of_a_real_slope_is_measured_reduced_stored_and_received_once(
+    tmp_path: Path,
+) -> None:
     tables, summary = await run_through(tmp_path)
     values = received(tmp_path)
     assert (summary.holes, summary.forks, summary.chain_breaks) == (0, 0, 0)
