@@ -156,7 +156,7 @@ class RulesFeed:
                 self._progress.clear()
                 await self._progress.wait()
             if not batches:
-                await self._spool.committed(after)
+                await self._spool.committed(after, ("readings",))
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():

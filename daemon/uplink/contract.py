@@ -64,7 +64,9 @@ class Uplink(Protocol):
 
     id: str
     connected: bool
-    counters: Counters
+
+    @property
+    def counters(self) -> Counters: ...
 
     async def run(self) -> Never:
         """Send and settle until cancelled; reconnects by itself, with jitter."""

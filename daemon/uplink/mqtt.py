@@ -23,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from daemon.ranges import Ranges
+from daemon.spool import Mode
 from daemon.uplink.ack_client import AckClient
 from daemon.uplink.contract import Counters, SendQueue, Unsettled
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from daemon.clock import Clock
     from daemon.config import UplinkTable
-    from daemon.spool import Batch, Kind, Mode, Spool
+    from daemon.spool import Batch, Kind, Spool
     from daemon.uplink.contract import Lane
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,13 @@ class MqttUplink:
             keepalive=KEEPALIVE_S,
             clean_start=not by_receipt,
             properties=properties,
-            will=aiomqtt.Will(self._prefix + "status", self._status.payload("offline"), 1, retain=True),
+            will=aiomqtt.Will(
+                self._prefix + "status",
+                self._status.payload("offline"),
+                qos=1,
+                retain=True,
+                properties=_properties(packet=PacketTypes.WILLMESSAGE),
+            ),
         )
 
     async def _converse(self, client: AckClient, queue: SendQueue) -> Never:
@@ -355,8 +362,8 @@ class MqttUplink:
             log.warning("uplink %s: %s; it goes on trying", self.id, why)
 
 
-def _properties(*user: tuple[str, str]) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho
+def _properties(*user: tuple[str, str], packet: int = PacketTypes.PUBLISH) -> Properties:
+    properties = Properties(packet)  # type: ignore[no-untyped-call]  # paho
     properties.ContentType = "application/json"
     if user:
         properties.UserProperty = list(user)

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -39,7 +40,8 @@ class Load:
     name: str
     lines: int
     devices: int  # on each line
-    rate: int  # of the clock: every device is polled once in a bench second, deadlines stay real
+    every_s: float
+    rate: int  # of the clock; `every_s` is bench time, deadlines stay real
     seconds: float = 10.0
 
     @property
@@ -58,15 +60,17 @@ class Figures:
     cpu_percent: float
     rss_mb: float
     commit_ms: float
-    lost: int
+    lost: int | None
 
 
 LOADS = (
-    Load("48 channels, 1 s", 1, 2, 1, seconds=20.0),
-    Load("240 channels, 10 ms", 2, 5, 100),
-    Load("960 channels, 10 ms", 4, 10, 100),
-    Load("960 channels, flat out", 4, 10, 1000),
+    Load("idle: once a minute", 1, 2, 60.0, 1, seconds=30.0),
+    Load("once a second", 1, 2, 1.0, 1, seconds=20.0),
+    Load("every 10 ms", 2, 5, 1.0, 100),
+    Load("every 10 ms, four lines", 4, 10, 1.0, 100),
+    Load("flat out", 4, 10, 1.0, 1000),
 )
+COMPARED = "every 10 ms"
 
 
 def measure() -> list[Figures]:
@@ -74,7 +78,9 @@ def measure() -> list[Figures]:
     build = Path("build/bench")
     shutil.rmtree(build, ignore_errors=True)
     build.mkdir(parents=True)
-    return [asyncio.run(_measured(load, build / str(n))) for n, load in enumerate(LOADS)]
+    rows = [asyncio.run(_measured(load, build / str(n))) for n, load in enumerate(LOADS)]
+    compared = next(load for load in LOADS if load.name == COMPARED)
+    return [*rows, asyncio.run(_plain(compared, build / "plain"))]
 
 
 async def _measured(load: Load, folder: Path) -> Figures:
@@ -110,6 +116,34 @@ async def _measured(load: Load, folder: Path) -> Figures:
         1000 * commit_s / max(commits, 1),
         summary.holes,
     )
+
+
+async def _plain(load: Load, folder: Path) -> Figures:
+    """The plain loop of tests/bench/plain.py under the same load."""
+    folder.mkdir()
+    async with contextlib.AsyncExitStack() as stack:
+        ports = [await stack.enter_async_context(_server(folder)) for _ in range(load.lines)]
+        platform = await stack.enter_async_context(Platform(Receiver()))
+        database = folder / "plain.db"
+        period_s = load.every_s / load.rate
+        arguments = [str(database), platform.address, str(period_s), str(load.devices), *ports]
+        command = [*_on_core(0), sys.executable, "-m", "tests.bench.plain", *arguments]
+        plain = await asyncio.create_subprocess_exec(*command)
+        await asyncio.sleep(3.0)
+        before, began_s, cpu_s = _rows(database), time.monotonic(), _cpu_s(plain.pid)
+        await asyncio.sleep(load.seconds)
+        cpu_s, took_s = _cpu_s(plain.pid) - cpu_s, time.monotonic() - began_s
+        values, rss_mb = _rows(database) - before, _rss_mb(plain.pid)
+        plain.kill()
+        await plain.wait()
+    per_value = cpu_s / values * 1e6
+    percent = 100 * cpu_s / took_s
+    return Figures("plain loop", load.channels, values / took_s, per_value, percent, rss_mb, 0.0, None)
+
+
+def _rows(database: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT max(rowid) FROM reading").fetchone()[0] or 0)
 
 
 # -- parts -------------------------------------------------------------------------------------------
@@ -161,7 +195,7 @@ def _site_file(load: Load, folder: Path, ports: list[str], platform: str, metric
             device = f"d{n}-{d}"
             text += (
                 f'[[device]]\nid = "{device}"\nline = "l{n}"\nprofile = "campbell-cr1000x"\nunit = {d + 1}\n'
-                'every = "1 s"\ntimeout = "500 ms"\nslowest_reply = "500 ms"\n'
+                f'every = "{load.every_s:g} s"\ntimeout = "500 ms"\nslowest_reply = "500 ms"\n'
             )
             for v in range(1, POINTS + 1):
                 text += (
@@ -190,7 +224,7 @@ def _free_port() -> int:
 
 
 async def _until_polled(load: Load, metrics: str) -> None:
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(150):
         while True:
             with contextlib.suppress(OSError):
                 if _sum(await _scrape(metrics), "pondwatch_readings_total") >= load.channels:

@@ -1,0 +1,71 @@
+"""`make bench`: every figure on screen, in build/bench.json, and with --write in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench import end_to_end
+
+PAGE = Path("docs/benchmarks.md")
+HEAD = """# Benchmarks
+
+Written by `make bench ARGS=--write`; run it on your machine before you rely on a figure. {machine}, {date}.
+
+One process of the daemon on one core; Modbus servers, platform and measuring on the other. CPU is user and
+system time of the whole process, divided by the values it brought from the wire through decoding,
+calibration, trigger levels, hash chain and fully synchronised commit to the platform's receipt. The last row is a
+plain loop of pymodbus, sqlite3 and aiomqtt on the same servers: it decodes, scales, commits and publishes, and
+neither judges nor chains nor waits for receipts.
+
+"""
+
+
+def table(rows: list[end_to_end.Figures]) -> str:
+    lines = [
+        "| load | channels | values/s | CPU us per value | CPU % | RSS MB | commit ms | lost |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lost = "-" if row.lost is None else row.lost
+        lines.append(
+            f"| {row.name} | {row.channels} | {row.values_per_s:,.0f} | {row.cpu_us_per_value:.1f} "
+            f"| {row.cpu_percent:.2f} | {row.rss_mb:.0f} | {row.commit_ms:.1f} | {lost} |"
+        )
+    return "\n".join(lines)
+
+
+def ratio(rows: list[end_to_end.Figures]) -> str:
+    """CPU per value of the plain loop over ours, at the load both had."""
+    ours = next(row for row in rows if row.name == end_to_end.COMPARED)
+    return f"The plain loop takes {rows[-1].cpu_us_per_value / ours.cpu_us_per_value:.1f} times our CPU per value."
+
+
+def machine() -> str:
+    found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    cpu = found[1] if found else platform.machine()
+    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE} as well")
+    options = parser.parse_args()
+    rows = end_to_end.measure()
+    text = f"{table(rows)}\n\n{ratio(rows)}\n"
+    print(f"{machine()}\n\n{text}")
+    now = datetime.now(UTC)
+    figures = {"machine": machine(), "time": now.isoformat(), "end_to_end": [asdict(row) for row in rows]}
+    Path("build/bench.json").write_text(json.dumps(figures, indent=1))
+    if options.write:
+        PAGE.write_text(HEAD.format(machine=machine(), date=f"{now:%Y-%m-%d}") + text)
+
+
+if __name__ == "__main__":
+    main()
