@@ -31,7 +31,7 @@ from daemon.outputs import Output
 from daemon.pipeline import Pipeline
 from daemon.poller import PolledLine, PolledUnit, StreamLine
 from daemon.reading import rfc3339
-from daemon.rules import RulesFeed, supervise
+from daemon.rules import HEARD, RulesFeed, Verdicts, supervise
 from daemon.spool import Spool
 from daemon.state import State
 from daemon.uplink.mqtt import RECONNECT_MOST_S, MqttUplink, Status
@@ -98,6 +98,9 @@ class _Core:
         async with Spool.open(
             Path(site.store.path), site.site.mode, boot_id(), clock=clock, on_commit_s=observe
         ) as spool:
+            if spool.lost is not None:  # the gap record is committed already
+                log.error("%s: stream %s ends, %s begins", spool.lost.reason, spool.lost.of, spool.stream)
+                self._metrics.gaps.labels(spool.lost.reason).inc()
             await self._run(spool)
 
     async def _run(self, spool: Spool) -> None:
@@ -107,10 +110,11 @@ class _Core:
         rows = [alarms.decode(row) for row in (await spool.alarms()).values()]
         book = AlarmBook(rows, timezone=ZoneInfo(site.site.timezone))
         judge = Judge(site, channels.groups, book)
-        restore(await spool.states(), channels, judge)
-        states = {**channels.states(), **judge.states()}
+        verdicts = Verdicts(site, spool.stream)
+        restore(await spool.states(), channels, judge, verdicts)
+        states = {**channels.states(), **judge.states(), **verdicts.states()}
         writer = Writer(spool, clock, site, states, lambda reason: metrics.gaps.labels(reason).inc())
-        pipeline = Pipeline(site, channels, judge, book, writer, clock, metrics)
+        pipeline = Pipeline(site, channels, judge, book, writer, clock, metrics, verdicts)
         lines = build_lines(site, drivers, clock, pipeline)
         outputs = build_outputs(site, drivers, lines, pipeline)
         pipeline.drive(outputs)
@@ -214,12 +218,16 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def restore(states: Mapping[str, tuple[int, bytes]], channels: Channels, judge: Judge) -> None:
-    """Hand the stored states back: counters and rates to the channels, levels and holds to the judge."""
+def restore(
+    states: Mapping[str, tuple[int, bytes]], channels: Channels, judge: Judge, verdicts: Verdicts
+) -> None:
+    """Hand the stored states back: counters and rates, levels and holds, and which verdicts were heard."""
     for name, (_, row) in states.items():
         state = msgspec.json.decode(row)
         if name.startswith(STATE):
             judge.restore(name, state)
+        elif name.startswith(HEARD):
+            verdicts.restore(name, state)
         else:
             channels.restore(name, state)
 

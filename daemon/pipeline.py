@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from daemon.metrics import Metrics
     from daemon.outputs import Output
     from daemon.reading import ReadingFrame
-    from daemon.rules import Verdict
+    from daemon.rules import Verdict, Verdicts
     from daemon.writer import Writer
     from drivers.sample import Frame
 
@@ -52,6 +52,7 @@ class Pipeline:
         writer: Writer,
         clock: Clock,
         metrics: Metrics,
+        verdicts: Verdicts,
     ) -> None:
         self._channels = channels
         self._judge = judge
@@ -59,6 +60,7 @@ class Pipeline:
         self._writer = writer
         self._clock = clock
         self._metrics = metrics
+        self._verdicts = verdicts
         self._head = site_head(site)
         self._line_of = {device.id: device.line for device in site.devices}
         self._tables = {channel.id: channel for channel in site.channels}
@@ -151,9 +153,11 @@ class Pipeline:
 
     def verdict(self, verdict: Verdict) -> None:
         """A detector's advice becomes an alarm of its own kind; a quality verdict is shown beside it."""
-        table = self._tables.get(verdict.channel)
-        if table is None:
-            return  # a worker that still has the site file of before
+        moved = self._verdicts.take(verdict)
+        if moved is None:
+            return
+        self._writer.mark([moved])
+        table = self._tables[verdict.channel]
         subject = Subject(
             "advice",
             f"{table.id}.{verdict.rule}",

@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -55,6 +56,44 @@ class Verdict(msgspec.Struct, frozen=True):
     time: str
     reason: Mapping[str, str]
     evidence: Mapping[str, Any]
+
+
+HEARD = "verdict:"  # prefix among the stored states
+
+
+class Verdicts:
+    """Which verdicts were heard already: a worker that comes back judges some batches a second time.
+
+    A verdict counts once for its channel and rule: what rests on an earlier batch than the last one heard is
+    a repeat. The numbers are stored with the alarms they led to, so a restart of both forgets nothing.
+    """
+
+    def __init__(self, site: Site, stream: str) -> None:
+        self._stream = stream
+        self._last: dict[str, tuple[str, int]] = {
+            f"{HEARD}{channel.id}.{rule}": ("", 0)
+            for channel in site.channels
+            if channel.advice is not None
+            for rule in ("hampel", "trend")
+        }
+
+    def take(self, verdict: Verdict) -> str | None:
+        """The name of the state that moved, or None for a repeat or for a channel that takes no advice."""
+        name = f"{HEARD}{verdict.channel}.{verdict.rule}"
+        if name not in self._last or verdict.stream != self._stream:
+            return None
+        stream, seq = self._last[name]
+        if stream == verdict.stream and verdict.seq <= seq:
+            return None
+        self._last[name] = (verdict.stream, verdict.seq)
+        return name
+
+    def states(self) -> dict[str, Callable[[], object]]:
+        return {name: partial(self._last.__getitem__, name) for name in self._last}
+
+    def restore(self, name: str, state: tuple[str, int]) -> None:
+        if name in self._last:
+            self._last[name] = (state[0], state[1])
 
 
 class _Judged(msgspec.Struct, frozen=True):
@@ -161,7 +200,7 @@ class RulesFeed:
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             said = self._decoder.decode(line)
-            if said.verdict is not None and said.verdict.stream == self._spool.stream:
+            if said.verdict is not None:
                 self._on_verdict(said.verdict)
             if said.judged is not None:
                 for seq in [seq for seq in self._unjudged if seq <= said.judged.seq]:
