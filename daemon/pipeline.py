@@ -21,7 +21,7 @@ from drivers.sample import Quality
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from prometheus_client import Counter
+    from prometheus_client import Counter, Histogram
 
     from daemon.alarms import Alarm, AlarmBook
     from daemon.channels import Channels, Group
@@ -67,6 +67,7 @@ class Pipeline:
         self._outputs: list[Output] = []
         self.shown: Fanout[ReadingFrame] = Fanout()
         self._counters: dict[str, Sequence[Counter]] = {}
+        self._poll_seconds: dict[str, Histogram] = {}
         self._down: dict[tuple[str, str], int] = {}
         self.groups = len(channels.groups)
         self.latest: dict[int, ReadingFrame] = {}
@@ -223,7 +224,10 @@ class Pipeline:
         self._observe(subject, seen)
 
     def polled(self, line: str, seconds: float) -> None:
-        self._metrics.poll_seconds.labels(line).observe(seconds)
+        histogram = self._poll_seconds.get(line)
+        if histogram is None:
+            histogram = self._poll_seconds[line] = self._metrics.poll_seconds.labels(line)
+        histogram.observe(seconds)
 
     def overrun(self, line: str, ticks: int) -> None:
         self._metrics.poll_overruns.labels(line).inc(ticks)

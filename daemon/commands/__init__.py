@@ -1,8 +1,4 @@
-"""`pondwatch VERB`: one module per verb, loaded when it is asked for.
-
-Exit codes: 0 well, 1 what was asked about is not well, 2 wrong usage, 3 the surroundings (port busy, no
-permission, no such file). An error is one sentence on stderr.
-"""
+"""`pondwatch VERB`: one module per verb, loaded when it is asked for."""
 
 from __future__ import annotations
 
@@ -32,6 +28,10 @@ VERBS = {
     "spool": "the local archive: status, verify",
     "bench": "the simulator alone",
 }
+_ABOUT = """Edge data acquisition for tailings ponds: polls, judges, keeps and forwards.
+
+Exit codes: 0 well, 1 what was asked about is not well, 2 wrong usage, 3 the surroundings (port busy, no
+permission, no such file). An error is one sentence on stderr."""
 _CONFIG = "/etc/pondwatch/site.toml"
 _RUN = "/run/pondwatch"
 _SURROUNDINGS = 3
@@ -46,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; `arguments` without the program's name."""
-    front = _Parser("pondwatch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    front = _Parser("pondwatch", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     front.epilog = "verbs:\n" + "\n".join(f"  {verb:8}{what}" for verb, what in VERBS.items())
     _common(front, config=Path(os.environ.get("PONDWATCH_CONFIG") or _CONFIG), json=False)
     front.add_argument("verb", choices=VERBS, metavar="VERB")

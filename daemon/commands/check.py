@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from daemon.check_devices import LineLoad, line_loads
-from daemon.commands.surface import print_json, print_table
+from daemon.commands.surface import print_json, print_table, unreadable
 from daemon.config import Site, SiteFileError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     try:
         site = Site.load(options.config)
+    except OSError as error:
+        raise unreadable(options.config, error) from None
     except SiteFileError as error:
         if options.json:
             print_json({"problems": error.problems, "warnings": [], "lines": []})

@@ -27,8 +27,7 @@ def load_site(options: argparse.Namespace) -> Site:
     """The site file of the command line.
 
     Raises:
-        CommandError: it is not well, with the first problem.
-        OSError: it cannot be read.
+        CommandError: it is not well, with the first problem, or cannot be read.
     """
     try:
         return Site.load(options.config)
@@ -36,6 +35,13 @@ def load_site(options: argparse.Namespace) -> Site:
         first, *more = error.problems
         also = f" (and {len(more)} more: pondwatch check lists them)" if more else ""
         raise CommandError(f"{options.config}: {first}{also}", 1) from None
+    except OSError as error:
+        raise unreadable(options.config, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> CommandError:
+    """The site file cannot be read."""
+    return CommandError(f"site file {path}: {error.strerror}; name yours with --config FILE", 3)
 
 
 def control_socket(options: argparse.Namespace) -> Path:
