@@ -152,7 +152,8 @@ def test_what_the_surroundings_lack_is_exit_3(
     assert err == f"pondwatch tail: no core listens at {tmp_path}/control.sock; start it with pondwatch run\n"
     code, _, err = run(capsys, "check", "--config", str(tmp_path / "no.toml"))
     assert code == 3
-    assert err == f"pondwatch check: {tmp_path}/no.toml: No such file or directory\n"
+    missing = f"site file {tmp_path}/no.toml: No such file or directory; name yours with --config FILE"
+    assert err == f"pondwatch check: {missing}\n"
 
 
 def test_the_config_can_stand_before_and_after_the_verb_and_in_the_environment(
