@@ -17,11 +17,10 @@ import signal
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hardware_sim.show import Show, open_show
+from hardware_sim.show import Seen, Show, open_show
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,20 +35,6 @@ COLOURS = ("red", "orange", "yellow", "blue", "none")
 
 class DemoFailed(Exception):
     """One sentence for the person at the terminal."""
-
-
-@dataclass(slots=True)
-class Seen:
-    """What the demo knows at this moment, from the outside."""
-
-    readings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    polled: set[str] = field(default_factory=set)
-    count: int = 0
-    alarms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    worst: str = "none"
-    metrics: dict[str, float] = field(default_factory=dict)
-    platform: dict[str, Any] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
 
 
 async def main_async(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console, Group
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from hardware_sim.demo import Seen
 
 LINE_EVERY_S = 2.5
 ALARM_LINES = 10
@@ -27,6 +27,20 @@ _STYLE = {
     "orange": "bold orange1",
     "red": "bold red",
 }
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the demo knows at this moment, from the outside."""
+
+    readings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    polled: set[str] = field(default_factory=set)
+    count: int = 0
+    alarms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    worst: str = "none"
+    metrics: dict[str, float] = field(default_factory=dict)
+    platform: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
 
 class Show(Protocol):
