@@ -226,7 +226,7 @@ async def _until_end(seconds: float | None, *children: asyncio.subprocess.Proces
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     waits = [asyncio.create_task(child.wait()) for child in children]
-    waits.append(asyncio.create_task(stop.wait()))  # type: ignore[arg-type]
+    waits.append(asyncio.create_task(stop.wait()))
     done, rest = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in rest:
         task.cancel()

@@ -63,10 +63,11 @@ def open_show(channels: dict[str, str], facts: dict[str, Any]) -> Iterator[Show]
 
 
 def _addresses(listen: str, facts: dict[str, Any], run_dir: Path) -> list[str]:
+    port = facts["platform"].rpartition(":")[2]
     return [
         f"instruments   {', '.join(facts['lines'].values())}",
         f"platform      mqtt://{facts['platform']}",
-        f"listen in     mosquitto_sub -V mqttv5 -p {facts['platform'].rpartition(':')[2]} -t 'pondwatch/#' -v",
+        f"listen in     mosquitto_sub -V mqttv5 -p {port} -t 'pondwatch/#' -v",
         f"metrics       http://{listen}/metrics",
         f"ask it        PONDWATCH_RUN={run_dir} .venv/bin/pondwatch alarms list",
     ]
