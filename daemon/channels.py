@@ -122,7 +122,14 @@ class _Measured:
     def raw(self, parts: Sequence[Part]) -> Mapping[str, float]:
         part = parts[self.source.part]
         numbers = part.numbers if isinstance(part, Frame) else ()
-        return {self.name: numbers[self.source.at]} if numbers else {}
+        if not numbers:
+            return _NO_RAW
+        raw = {self.name: numbers[self.source.at]}
+        for ref in (self.temperature, self.barometer):  # what else went into it, unless a channel shows it
+            other = parts[ref.part] if ref is not None and ref.part != _OWN else None
+            if ref is not None and isinstance(other, Frame) and other.numbers:
+                raw[f"{other.block.device}.{other.block.points[ref.at]}"] = other.numbers[ref.at]
+        return raw
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from math import isnan
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
 from daemon import requests
@@ -12,7 +12,7 @@ from daemon.poller import LineBusy, PolledLine
 from daemon.requests import Measured
 from drivers.contract import WireError
 from drivers.modbus import ModbusDevice
-from drivers.sample import Quality
+from drivers.sample import Frame, Quality
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from daemon.state import State
     from drivers.gnss.receiver import GnssReceiver
     from drivers.line import Line
-    from drivers.sample import Frame
 
 
 class Verbs:
@@ -108,7 +107,9 @@ class Verbs:
     async def _read(self, request: requests.Read, caller: Caller) -> list[Measured]:
         """Every device that the channels need is asked once, ahead of routine polls, lines side by side."""
         del caller
-        wanted = [c for c in self._known(request.channels) if c.source.partition(".")[0] in self._line_of]
+        wanted = [c for c in self._known(request.channels) if self._can_be_asked(c)]
+        if silent := [name for name in request.channels if name not in {c.id for c in wanted}]:
+            raise Refused(f"{', '.join(silent)} cannot be measured on demand; pondwatch tail shows it", 2)
         devices = {channel.source.partition(".")[0] for channel in wanted}
         answers = await asyncio.gather(*(self._measure(device) for device in sorted(devices)))
         measured = dict(zip(sorted(devices), answers, strict=True))
@@ -122,23 +123,29 @@ class Verbs:
             )
         return [self._channels[name] for name in names] if names else self._channels.values()
 
+    def _can_be_asked(self, channel: ChannelTable) -> bool:
+        """Whether an instrument that answers stands behind it; a receiver speaks when it wants to."""
+        return isinstance(self._drivers.get(channel.source.partition(".")[0]), ModbusDevice)
+
     async def _measure(self, device: str) -> tuple[Sequence[Frame], float]:
         """The frames of a device asked now, and how long that took (ms)."""
         driver, line = self._drivers[device], self._lines[self._line_of[device]]
-        if not isinstance(driver, ModbusDevice) or not isinstance(line, PolledLine):
-            return (), float("nan")  # it speaks when it wants to; `tail` shows it
+        assert isinstance(driver, ModbusDevice)
+        assert isinstance(line, PolledLine)
+        tick_ns = self._clock.schedule_ns()
 
         async def ask(wire: Line) -> tuple[Sequence[Frame], float]:
             began_s = asyncio.get_running_loop().time()
-            frames = await driver.poll(wire, self._clock.schedule_ns(), urgent=True)
+            frames = await driver.poll(wire, tick_ns, urgent=True)
             return frames, (asyncio.get_running_loop().time() - began_s) * 1000
 
         try:
             return await line.submit(ask)
         except LineBusy as error:
             raise Refused(str(error), 3) from None
-        except WireError as error:
-            raise Refused(f"{device}: {error}", 1) from None
+        except WireError as error:  # the other devices' answers are shown all the same
+            now = (self._clock.wall_ns(), self._clock.monotonic_ns())
+            return [Frame.missing(block, tick_ns, *now, error.quality) for block in driver.blocks], nan
 
     def _measured(self, channel: ChannelTable, frames: Sequence[Frame], took_ms: float) -> Measured:
         device, _, point = channel.source.partition(".")

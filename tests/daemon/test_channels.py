@@ -62,6 +62,13 @@ def test_a_barometer_in_kilopascal_on_another_logger_is_the_one_of_the_same_tick
     assert value == pytest.approx(by_hand, rel=1e-12)
 
 
+def test_the_raw_numbers_of_everything_that_went_into_a_reading_travel_with_it() -> None:
+    channels = Channels([pressure(temperature="vw1.temp01")], [Source(VW, 60 * S), Source(AIR, 60 * S)])
+    taken(channels, frame(VW, 60, (2800.0, 15.0)))
+    ((_, readings),) = channels.on_frame(frame(AIR, 60, (101.3,)))
+    assert readings.raws == [{"vw1.freq01": 2800.0, "vw1.temp01": 15.0, "weather.pressure": 101.3}]
+
+
 def test_the_order_of_arrival_makes_no_difference() -> None:
     def both(*frames: Frame) -> object:
         return taken(Channels([pressure()], [Source(VW, 60 * S), Source(AIR, 60 * S)]), *frames)
