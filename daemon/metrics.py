@@ -149,12 +149,13 @@ class Endpoint:
         self._open += 1
         try:
             if self._open <= CONNECTIONS:
+                writer.transport.set_write_buffer_limits(high=0)  # drained is then: all is on its way
                 async with asyncio.timeout(DEADLINE_S):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(self._answer(head))
                     await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            pass  # whoever asks badly gets no answer; nobody else notices
+            writer.transport.abort()  # whoever asks badly, or does not read; nobody else notices
         finally:
             self._open -= 1
             writer.close()

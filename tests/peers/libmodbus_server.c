@@ -1,7 +1,7 @@
 /* A Modbus server made of libmodbus alone, for tests: register n holds n (holding) or n + 10000 (input),
  * coil n is on where n is odd. Prints "ready" (and the TCP port it got) when it listens.
  *
- *   libmodbus_server tcp            on 127.0.0.1, any free port, one client after the other
+ *   libmodbus_server tcp [PORT]     on 127.0.0.1, PORT or any free one, one client after the other
  *   libmodbus_server rtu DEVICE     115200 8N1, unit 1
  */
 #include <errno.h>
@@ -48,9 +48,9 @@ static void serve(modbus_t *ctx, modbus_mapping_t *map)
     }
 }
 
-static void serve_tcp(modbus_mapping_t *map)
+static void serve_tcp(modbus_mapping_t *map, int port)
 {
-    modbus_t *ctx = modbus_new_tcp("127.0.0.1", 0);
+    modbus_t *ctx = modbus_new_tcp("127.0.0.1", port);
     int listener = ctx ? modbus_tcp_listen(ctx, 1) : -1;
     struct sockaddr_in address;
     socklen_t length = sizeof address;
@@ -76,11 +76,11 @@ static void serve_rtu(modbus_mapping_t *map, const char *device)
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && !strcmp(argv[1], "tcp"))
-        serve_tcp(mapping());
+    if ((argc == 2 || argc == 3) && !strcmp(argv[1], "tcp"))
+        serve_tcp(mapping(), argc == 3 ? atoi(argv[2]) : 0);
     else if (argc == 3 && !strcmp(argv[1], "rtu"))
         serve_rtu(mapping(), argv[2]);
     else
-        fprintf(stderr, "usage: %s tcp | rtu DEVICE\n", argv[0]);
+        fprintf(stderr, "usage: %s tcp [PORT] | rtu DEVICE\n", argv[0]);
     return 1;
 }

@@ -99,10 +99,11 @@ class Gap(_Chained, frozen=True):
     reason: str
 
 
-KINDS = {"status": Status, "readings": Readings, "alarms": Alarm, "gaps": Gap}
+Payload = Status | Readings | Alarm | Gap
+KINDS: dict[str, type[Payload]] = {"status": Status, "readings": Readings, "alarms": Alarm, "gaps": Gap}
 
 
-def read(kind: str, payload: bytes) -> Status | Readings | Alarm | Gap:
+def read(kind: str, payload: bytes) -> Payload:
     """The payload as its kind has it.
 
     Raises:

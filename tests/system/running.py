@@ -18,6 +18,7 @@ import sqlite3
 import sys
 import time
 import urllib.request
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -61,7 +62,11 @@ class Program:
     """A command that can be started again after its end; what it says is appended to `log`."""
 
     def __init__(
-        self, command: Iterable[str], log: Path, environment: Mapping[str, str] | None = None, cwd: Path = ROOT
+        self,
+        command: Iterable[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
     ) -> None:
         self.log = log
         self._command = list(command)
@@ -166,6 +171,7 @@ class Daemon(Program):
         self.listen = _value(text, "listen")
         self._run_dir = run_dir
         self._front = [sys.executable, "-m", "daemon.commands", "--config", str(site)]
+        self._for_verbs = {**os.environ, "PONDWATCH_RUN": str(run_dir)}
         environment |= {"PONDWATCH_RUN": str(run_dir), "PONDWATCH_BENCH_CLOCK": clock}
         super().__init__([*self._front, "run"], run_dir / "daemon.log", environment)
 
@@ -184,7 +190,9 @@ class Daemon(Program):
 
     async def metrics(self) -> dict[str, float]:
         """Every sample by its name with labels."""
-        rows = (line.rpartition(" ") for line in (await self.page()).splitlines() if line[:1] not in ("", "#"))
+        rows = (
+            line.rpartition(" ") for line in (await self.page()).splitlines() if line[:1] not in ("", "#")
+        )
         return {name: float(value) for name, _, value in rows}
 
     async def gauge(self, name: str) -> float:
@@ -192,10 +200,18 @@ class Daemon(Program):
         samples = (await self.metrics()).items()
         return sum(value for sample, value in samples if sample.partition("{")[0] == name)
 
+    async def shows(self, name: str, wanted: Callable[[float], bool]) -> None:
+        """Wait until the gauge or counter is as wanted."""
+
+        async def look() -> bool:
+            return wanted(await self.gauge(name))
+
+        await until(look, f"{name} as wanted")
+
     async def verb(self, *words: str) -> tuple[int, str]:
         """Exit code and output of another `pondwatch` command on the same site."""
         process = await asyncio.create_subprocess_exec(
-            *self._front, *words, stdout=asyncio.subprocess.PIPE, env=self._environment, cwd=self._cwd
+            *self._front, *words, stdout=asyncio.subprocess.PIPE, env=self._for_verbs, cwd=self._cwd
         )
         out, _ = await process.communicate()
         return await process.wait(), out.decode()
@@ -280,3 +296,12 @@ def readings(stored: Iterable[Batch], channel: str) -> list[dict[str, Any]]:
     """The readings of a channel, in order of the chain."""
     payloads = (json.loads(batch.payload) for batch in stored if batch.kind == "readings")
     return [each for payload in payloads for each in payload["readings"] if each["channel"] == channel]
+
+
+def assert_no_poll_was_missed(stored: Iterable[Batch]) -> None:
+    """The demo site's pond level is there for every minute of the bench, from the first to the last."""
+    levels = readings(stored, "n.pond.level")
+    minutes = [datetime.fromisoformat(each["time"]).replace(second=0, microsecond=0) for each in levels]
+    assert minutes == [minutes[0] + timedelta(minutes=n) for n in range(len(minutes))]
+    assert all(each["value"] is not None for each in levels)
+    assert len(levels) > 5

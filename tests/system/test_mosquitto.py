@@ -201,7 +201,9 @@ async def status_for_a_newcomer(broker: Mosquitto) -> tuple[bool, str]:
     return message.retain, read(message).state
 
 
-async def test_what_arrives_through_mosquitto_is_what_is_documented_and_settles_by_receipt(tmp_path: Path) -> None:
+async def test_what_arrives_through_mosquitto_is_what_is_documented_and_settles_by_receipt(
+    tmp_path: Path,
+) -> None:
     async with site_with_broker(tmp_path) as (broker, platform, daemon):
         await daemon.start()
         await until(lambda: platform.receiver.summary().levels.get("yellow"), "a yellow alarm")
@@ -262,7 +264,9 @@ async def test_mosquitto_stopped_for_ten_seconds_and_killed_loses_nothing(tmp_pa
 
     assert (summary.malformed, summary.unverified, summary.forks) == (0, 0, 0)
     assert (summary.holes, summary.chain_breaks) == (0, 0)
-    of_the_outage = {batch.seq for batch in stored if batch.kind == "readings" and before < batch.seq <= after}
+    of_the_outage = {
+        batch.seq for batch in stored if batch.kind == "readings" and before < batch.seq <= after
+    }
     assert len(of_the_outage) > 10
     marked = {read(message).seq for message in platform.messages if marks(message)}
     assert of_the_outage <= marked

@@ -79,6 +79,11 @@ class Prometheus(Program):
         await super().start()
         await self.ready(lambda: self.query("up"), "its first scrape")
 
+    async def knows(self, name: str) -> list[dict[str, Any]]:
+        """The series of that name, as soon as there is one."""
+        found: list[dict[str, Any]] = await until(lambda: self.query(name), f"{name} in Prometheus")
+        return found
+
     async def query(self, promql: str) -> list[dict[str, Any]]:
         """The instant vector of an expression."""
         words = urllib.parse.urlencode({"query": promql})
@@ -102,28 +107,31 @@ async def lose_the_store(daemon: Daemon) -> None:
     await daemon.start()
 
 
+def counted(value: float) -> bool:
+    return value > 0
+
+
 async def have_trouble(bench: Bench, daemon: Daemon) -> None:
     """A silent device, a platform that refuses, and a daemon that is not let run for some polls."""
-
-    async def counted(name: str) -> bool:
-        return await daemon.gauge(name) > 0
-
     await bench.ask("fault", target="rs485-1/192", fault="silent")
     await bench.ask("platform", refuse=QUOTA_EXCEEDED)
-    await until(lambda: counted("pondwatch_device_errors_total"), "errors of the silent device")
-    await until(lambda: counted("pondwatch_uplink_rejected_total"), "refused batches")
+    await daemon.shows("pondwatch_device_errors_total", counted)
+    await daemon.shows("pondwatch_uplink_rejected_total", counted)
     await bench.ask("fault", target="rs485-1/192", fault="none")
     await bench.ask("platform", refuse=0)
     daemon.send(signal.SIGSTOP)
     await asyncio.sleep(3)  # three of the bench's minutes
     daemon.send(signal.SIGCONT)
-    await until(lambda: counted("pondwatch_poll_overruns_total"), "overruns")
-    await until(lambda: counted("pondwatch_alarms_open"), "an alarm")
+    await daemon.shows("pondwatch_poll_overruns_total", counted)
+    await daemon.shows("pondwatch_alarms_open", counted)
 
 
 async def test_prometheus_knows_every_metric_that_is_documented(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    async with Bench(run, "storm", 60) as bench, Daemon(demo_site(run, bench), run, bench.facts["clock"]) as daemon:
+    async with (
+        Bench(run, "storm", 60) as bench,
+        Daemon(demo_site(run, bench), run, bench.facts["clock"]) as daemon,
+    ):
         await lose_the_store(daemon)
         async with Prometheus(tmp_path / "prometheus", daemon.listen) as prometheus:
             await have_trouble(bench, daemon)
@@ -131,11 +139,15 @@ async def test_prometheus_knows_every_metric_that_is_documented(tmp_path: Path) 
                 if name in NOT_YET:
                     assert not await prometheus.query(name), f"{name} is there now: take it from NOT_YET"
                     continue
-                found = await until(lambda name=name: prometheus.query(name), f"{name} in Prometheus")
-                assert {frozenset(each["metric"].keys() - OF_PROMETHEUS) for each in found} == {frozenset(labels)}
-            up = await until(lambda: prometheus.query("up == 1"), "up")
+                found = await prometheus.knows(name)
+                assert {frozenset(each["metric"].keys() - OF_PROMETHEUS) for each in found} == {
+                    frozenset(labels)
+                }
+            up = await prometheus.knows("up == 1")
             assert [each["metric"]["job"] for each in up] == ["pondwatch"]
-            names = {each["metric"]["__name__"] for each in await prometheus.query('{__name__=~"pondwatch_.+"}')}
+            names = {
+                each["metric"]["__name__"] for each in await prometheus.query('{__name__=~"pondwatch_.+"}')
+            }
             (level,) = await prometheus.query('pondwatch_channel_value{channel="n.pond.level"}')
         stored = [each["value"] for each in readings(daemon.batches(), "n.pond.level")]
         text = await daemon.page()
