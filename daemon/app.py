@@ -25,6 +25,7 @@ from daemon.check_devices import wanted
 from daemon.clock import NS, Clock, boot_id
 from daemon.control import Control
 from daemon.judge import STATE, Judge
+from daemon.line_verbs import LineVerbs
 from daemon.metrics import Endpoint, Metrics
 from daemon.notify import Notifier
 from daemon.outputs import Output
@@ -34,6 +35,7 @@ from daemon.reading import rfc3339
 from daemon.rules import HEARD, RulesFeed, Verdicts, supervise
 from daemon.spool import Spool
 from daemon.state import State
+from daemon.taps import TappedObserver, header
 from daemon.uplink.mqtt import RECONNECT_MOST_S, MqttUplink, Status
 from daemon.verbs import Verbs
 from daemon.writer import Writer
@@ -42,6 +44,7 @@ from drivers.framing import MbapFraming, RtuFraming
 from drivers.gnss.receiver import GnssReceiver
 from drivers.line import Line
 from drivers.modbus import ModbusDevice
+from drivers.recorder import Ring, Tap, TappedWire
 from drivers.wire import SerialWire, TcpWire
 
 if TYPE_CHECKING:
@@ -115,7 +118,9 @@ class _Core:
         states = {**channels.states(), **judge.states(), **verdicts.states()}
         writer = Writer(spool, clock, site, states, lambda reason: metrics.gaps.labels(reason).inc())
         pipeline = Pipeline(site, channels, judge, book, writer, clock, metrics, verdicts)
-        lines = build_lines(site, drivers, clock, pipeline)
+        taps = {table.id: Tap(header(site, table), clock) for table in site.lines}
+        lines = build_lines(site, drivers, clock, pipeline, taps)
+        rings = build_rings(site, taps)
         outputs = build_outputs(site, drivers, lines, pipeline)
         pipeline.drive(outputs)
         uplinks = [build_uplink(table, site, spool, clock, metrics) for table in site.uplinks]
@@ -123,8 +128,9 @@ class _Core:
         state = State(site, clock, spool, pipeline, judge, book, lines, uplinks, writer)
         metrics.watch(state)
         metrics.watch(feed)
-        verbs = Verbs(site, clock, state, pipeline, book, drivers, lines)
-        async with Control(self._run_dir / "control.sock", verbs.table()), asyncio.TaskGroup() as group:
+        verbs = Verbs(site, clock, state, pipeline, book, drivers, lines).table()
+        verbs = {**verbs, **LineVerbs(site, drivers, lines, taps).table()}
+        async with Control(self._run_dir / "control.sock", verbs), asyncio.TaskGroup() as group:
 
             def start(name: str, work: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
                 return group.create_task(supervised(name, work), name=name)
@@ -133,6 +139,7 @@ class _Core:
             first += self._rules(start, feed)
             writing = group.create_task(writer.run(), name="writer")
             rest = [start(f"uplink {each.id}", each.run) for each in uplinks]
+            rest += [start(f"recording {line}", ring.run) for line, ring in rings.items()]
             rest += [start(f"output {each.table.id}", each.run) for each in outputs]
             rest += [
                 start("pipeline", pipeline.run),
@@ -253,10 +260,16 @@ def sources(site: Site, drivers: Mapping[str, ModbusDevice | GnssReceiver]) -> l
 
 
 def build_lines(
-    site: Site, drivers: Mapping[str, ModbusDevice | GnssReceiver], clock: Clock, observer: Observer
+    site: Site,
+    drivers: Mapping[str, ModbusDevice | GnssReceiver],
+    clock: Clock,
+    observer: Observer,
+    taps: Mapping[str, Tap],
 ) -> dict[str, PolledLine | StreamLine]:
     lines: dict[str, PolledLine | StreamLine] = {}
     for table in site.lines:
+        tap = taps[table.id]
+        seen = TappedObserver(observer, tap)
         units = []
         for device in site.devices:
             if device.line != table.id:
@@ -266,12 +279,26 @@ def build_lines(
                 units.append(PolledUnit(driver, _every_ns(device), driver.cost_s))
             else:
                 every_ns = _every_ns(device)
-                lines[table.id] = StreamLine(table.id, _wire(table), driver, every_ns, clock, observer)
+                wire = TappedWire(_wire(table), tap)
+                lines[table.id] = StreamLine(table.id, wire, driver, every_ns, clock, seen)
         if units:
             framing = MbapFraming() if table.kind == "modbus-tcp" else RtuFraming()
             line = Line(_wire(table), framing, table.id, paced=clock.rate == 1.0)
-            lines[table.id] = PolledLine(line, units, clock, observer)
+            line.on_trace = tap.on_trace
+            lines[table.id] = PolledLine(line, units, clock, seen)
     return lines
+
+
+def build_rings(site: Site, taps: Mapping[str, Tap]) -> dict[str, Ring]:
+    """A recording of each line that the site file wants recorded, listening from now on."""
+    rings = {}
+    for table in site.lines:
+        if table.record_bytes is not None:
+            tap = taps[table.id]
+            folder = site.store_folder / "trace" / table.id
+            rings[table.id] = Ring(folder, tap.header, table.record_bytes)
+            tap.listeners.append(rings[table.id].put)
+    return rings
 
 
 def build_outputs(

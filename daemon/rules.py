@@ -125,6 +125,7 @@ class RulesFeed:
         self._judged_seq = 0
         self._progress = asyncio.Event()
         self._unjudged: dict[int, int] = {}  # seq -> newest time in it, sent and not judged
+        self._gone_ns = clock.wall_ns()
         self._current: asyncio.Task[None] | None = None
         self._decoder = msgspec.json.Decoder(_Said)
 
@@ -134,7 +135,7 @@ class RulesFeed:
 
     def gauges(self) -> Iterable[tuple[str, tuple[str, ...], float]]:
         yield "pondwatch_rules_up", (), float(self.up)
-        oldest_ns = min(self._unjudged.values(), default=0)
+        oldest_ns = min(self._unjudged.values(), default=0 if self.up else self._gone_ns)
         lag_s = max(0.0, (self._clock.wall_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0
         yield "pondwatch_rules_lag_seconds", (), lag_s
 
@@ -166,7 +167,7 @@ class RulesFeed:
         finally:
             if self._current is task:
                 self._current = None
-                self._unjudged.clear()
+                self._gone_ns = self._clock.wall_ns()  # from now on nothing is judged
                 log.warning("rules process is gone; trigger levels go on without it")
             writer.close()
 
