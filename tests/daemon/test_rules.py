@@ -132,6 +132,10 @@ async def test_verdicts_are_heard_and_the_lag_falls_as_batches_are_judged(tmp_pa
                 while {name: v for name, _, v in bench.feed.gauges()}["pondwatch_rules_lag_seconds"]:
                     await asyncio.sleep(0.005)
         assert [heard.seq for heard in bench.heard] == [1]
+        while bench.feed.up:
+            await asyncio.sleep(0.005)
+        first, second = ({n: v for n, _, v in bench.feed.gauges()} for _ in range(2))
+        assert 0 < first["pondwatch_rules_lag_seconds"] < second["pondwatch_rules_lag_seconds"]
 
 
 async def test_the_newest_worker_takes_the_place_of_one_that_hangs(tmp_path: Path) -> None:
