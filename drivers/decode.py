@@ -58,8 +58,9 @@ class Judge:
     """What is said of one number: value = number x times / over + plus, and when it is not to be believed.
 
     `decimals_at` and `factor_at` are indices of other numbers of the same reply: how many decimals this
-    one has, and the code of its unit, which `factors` turns into (times, over). `ok` and `degraded` are
-    pairs of an index and the numbers that mean so; `ok` must hold throughout, one `degraded` is enough.
+    one has, and the code of its unit, which `factors` turns into (times, over). `busy`, `ok` and
+    `degraded` are pairs of an index and the numbers that mean so; `ok` must hold throughout, of the others
+    one is enough.
     """
 
     times: int = 1
@@ -71,6 +72,7 @@ class Judge:
     factors: Mapping[int, tuple[int, int]] | None = None
     ok: tuple[tuple[int, frozenset[float]], ...] = ()
     degraded: tuple[tuple[int, frozenset[float]], ...] = ()
+    busy: tuple[tuple[int, frozenset[float]], ...] = ()
 
     @property
     def is_fixed(self) -> bool:
@@ -108,7 +110,7 @@ def judgement(judges: Sequence[Judge], visible: int) -> Callable[[Sequence[float
     good = bytes((Quality.GOOD,)) * visible
     sentinels = frozenset().union(*(j.bad for j in judges))
     rules = [(at, allowed, True) for j in judges for at, allowed in j.ok]
-    rules += [(at, allowed, False) for j in judges for at, allowed in j.degraded]
+    rules += [(at, said, False) for j in judges for at, said in (*j.degraded, *j.busy)]
     expected = tuple(dict.fromkeys(rules))  # once each, in order
     always_slow = not all(j.is_fixed for j in judges)
 
@@ -131,15 +133,9 @@ def judgement(judges: Sequence[Judge], visible: int) -> Callable[[Sequence[float
 
 def _one(judge: Judge, number: float, numbers: Sequence[float]) -> tuple[float, Quality]:
     """Value and quality of one number; the slow, plain way that the fast one must agree with."""
-    if not isfinite(number):
-        return nan, Quality.NOT_A_NUMBER
-    if number in judge.bad:
-        return nan, Quality.SENTINEL
-    degraded = False
-    if judge.ok or judge.degraded:  # asked first, for a reply with one missing channel is an everyday thing
-        degraded = any(numbers[at] in said for at, said in judge.degraded)
-        if not degraded and not all(numbers[at] in said for at, said in judge.ok):
-            return nan, Quality.SENSOR_FAULT
+    quality = _standing(judge, number, numbers)
+    if quality >= Quality.NO_REPLY:
+        return nan, quality
     times, over = judge.times, judge.over
     if judge.decimals_at is not None:
         decimals = numbers[judge.decimals_at]
@@ -152,7 +148,23 @@ def _one(judge: Judge, number: float, numbers: Sequence[float]) -> tuple[float, 
             return nan, Quality.SENSOR_FAULT
         unit_times, unit_over = judge.factors[int(code)]
         times, over = times * unit_times, over * unit_over
-    return number * times / over + judge.plus, Quality.DEGRADED if degraded else Quality.GOOD
+    return number * times / over + judge.plus, quality
+
+
+def _standing(judge: Judge, number: float, numbers: Sequence[float]) -> Quality:
+    """What the number itself and the status beside it say of it: GOOD, DEGRADED, or why it is none."""
+    if judge.busy and any(numbers[at] in said for at, said in judge.busy):
+        return Quality.BUSY  # whatever stands there is of no measurement
+    if not isfinite(number):
+        return Quality.NOT_A_NUMBER
+    if number in judge.bad:
+        return Quality.SENTINEL
+    if judge.ok or judge.degraded:  # asked first, for a reply with one missing channel is an everyday thing
+        if any(numbers[at] in said for at, said in judge.degraded):
+            return Quality.DEGRADED
+        if not all(numbers[at] in said for at, said in judge.ok):
+            return Quality.SENSOR_FAULT
+    return Quality.GOOD
 
 
 def _scaler(judges: Sequence[Judge]) -> Callable[[Sequence[float]], Sequence[float]]:

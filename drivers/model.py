@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from drivers.sample import Block
 
 Trust = Literal["manual", "driver", "community", "inferred"]
-Speaks = Literal["modbus", "lines"]
+Speaks = Literal["modbus", "lines", "ubx", "sbf", "rtklib"]
+
+OWN_UNIT = -1  # in an identity: the register holds the unit number itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Bus:
     `slowest_reply_s` is the latest moment after a request at which a reply can still come: until then
     nothing else may be asked, lest the late reply be taken for another's. `gap_s` is the silence before a
     request where the device wants more than 3.5 characters, `turnaround_s` the rest it needs after its
-    reply, `wake_s` the wait after power-up, `period_min_s` the shortest useful interval between polls.
+    reply, `wake_s` the wait after power-up, `period_min_s` the shortest useful interval between polls,
+    `bridge_holes` whether registers nobody wants may be read along.
     """
 
     serial: str
@@ -44,6 +47,7 @@ class Bus:
     wake_s: float
     period_min_s: float
     max_registers: int
+    bridge_holes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,26 @@ class CompiledSentence:
     decode: Callable[[Sequence[str]], Decoded]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """A sentence whose fields a codec understands by their names; `tag` may have two parts, as in PTNL,GGK.
+
+    The solution is float where all of `degraded` hold, fixed where all of `ok` do: numbers of these fields.
+    """
+
+    tag: str
+    fields: tuple[str, ...]
+    ok: Mapping[str, frozenset[float]]
+    degraded: Mapping[str, frozenset[float]]
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """Something that may be written: a coil (fn 5) or a register (fn 6, 16).
 
     `on`, `off` and `value` are the 16-bit values as they stand in the request; which of them there are is
     the device's nature. `verify` names the point that shows the result; `danger` says what it destroys.
+    With `broadcast`, a step of the cycle sends it to all devices of a serial line at once, once for a tick.
     """
 
     name: str
@@ -116,6 +134,7 @@ class Write:
     value: int | None
     verify: str
     danger: str
+    broadcast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +161,22 @@ class ReadStep:
 
 
 Step = WriteStep | WaitStep | DiscardStep | ReadStep
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Registers by which a scan knows the device: `words` stand from `at`; None is any number."""
+
+    fn: Literal[3, 4]
+    at: int
+    words: tuple[int | None, ...]
+
+    def fits(self, words: Sequence[int], unit: int) -> bool:
+        """Whether `words`, read from unit `unit`, are those of this device."""
+        wanted = (unit if word == OWN_UNIT else word for word in self.words)
+        return len(words) == len(self.words) and all(
+            w is None or w == word for w, word in zip(wanted, words, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +227,8 @@ class Profile:
     steps: tuple[Step, ...]
     writes: Mapping[str, Write]
     proofs: tuple[Proof, ...]
+    identity: Identity | None = None
+    layouts: tuple[Layout, ...] = ()
 
     def compile(self, device: str, wanted: Collection[str] | None = None) -> CompiledProfile:
         """The profile for the site's `device`.

@@ -10,7 +10,7 @@ from math import isfinite, nan
 from typing import TYPE_CHECKING, Literal
 
 from drivers.decode import ORDERS, TYPES, Decoded, Judge, Place, Type, decoder, judgement
-from drivers.model import Bus, CompiledBlock, CompiledSentence, Counts, Point
+from drivers.model import Bus, CompiledBlock, CompiledSentence, Counts, Layout, Point
 from drivers.sample import Block
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from drivers.table import Table
 
 # What a device may switch between by itself; exact by definition (SI, international inch).
-_UNITS: dict[str, tuple[str, Fraction]] = {
+UNITS: dict[str, tuple[str, Fraction]] = {
     "mm": ("length", Fraction(1, 1000)),
     "cm": ("length", Fraction(1, 100)),
     "m": ("length", Fraction(1)),
@@ -34,6 +34,7 @@ _UNITS: dict[str, tuple[str, Fraction]] = {
 }
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)\s*")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+CHECKS = ("xor8", "xor8-or-crc32")  # the form of the check says which; crc32 as ComNav and Unicore count it
 _LONGEST = {1: 2000, 2: 2000, 3: 125, 4: 125}  # Modbus Application Protocol 1.1b3, 6.1 to 6.4
 
 
@@ -56,6 +57,7 @@ class _Draft:
     factors: dict[int, tuple[int, int]] = field(default_factory=dict)
     ok: dict[str, frozenset[float]] = field(default_factory=dict)
     degraded: dict[str, frozenset[float]] = field(default_factory=dict)
+    busy: dict[str, frozenset[float]] = field(default_factory=dict)
 
     @property
     def point(self) -> Point:
@@ -71,9 +73,15 @@ class _Draft:
             decimals_at=self._at("decimals", self.decimals_in, index) if self.decimals_in else None,
             factor_at=self._at("unit.by", self.code_in, index) if self.code_in else None,
             factors=self.factors or None,
-            ok=tuple((self._at("ok", name, index), said) for name, said in self.ok.items()),
-            degraded=tuple((self._at("degraded", name, index), said) for name, said in self.degraded.items()),
+            ok=self._rules("ok", self.ok, index),
+            degraded=self._rules("degraded", self.degraded, index),
+            busy=self._rules("busy", self.busy, index),
         )
+
+    def _rules(
+        self, key: str, rules: Mapping[str, frozenset[float]], index: Mapping[str, int]
+    ) -> tuple[tuple[int, frozenset[float]], ...]:
+        return tuple((self._at(key, name, index), said) for name, said in rules.items())
 
     def _at(self, key: str, name: str, index: Mapping[str, int]) -> int:
         """`status` is the point of that name, or in a repeated point the one with the same number."""
@@ -110,11 +118,25 @@ def read_blocks(
     return tuple(blocks)
 
 
+def read_layouts(tables: Mapping[str, Table]) -> tuple[Layout, ...]:
+    """The sentences of a profile whose codec understands their fields."""
+    layouts = []
+    for tag, table in tables.items():
+        table.choice("check", CHECKS)
+        fields = table.strings("fields")
+        layout = Layout(tag, fields, _said(table, "ok"), _said(table, "degraded"))
+        for name in {*layout.ok, *layout.degraded} - {*fields}:
+            table.wrong("ok", f"names {name!r}, which is no field of the sentence")
+        table.finish()
+        layouts.append(layout)
+    return tuple(layouts)
+
+
 def read_sentences(tables: Mapping[str, Table], points: Mapping[str, Table]) -> tuple[CompiledSentence, ...]:
-    """The sentences of a profile that have points; where a codec does the work there are none."""
+    """The sentences of a profile that have points."""
     sentences = []
     for tag, table in tables.items():
-        table.choice("check", ("xor8",))
+        table.choice("check", CHECKS)
         fields = table.strings("fields")
         ok, degraded = _said(table, "ok"), _said(table, "degraded")
         table.finish()
@@ -197,6 +219,7 @@ def _common(name: str, table: Table, kind: Type) -> _Draft:
     _unit(draft, table)
     draft.bad = _bad(table, kind)
     draft.ok, draft.degraded = _said(table, "ok"), _said(table, "degraded")
+    draft.busy = _said(table, "busy")
     draft.counter = _counter(table)
     table.finish()
     return draft
@@ -217,14 +240,14 @@ def _unit(draft: _Draft, table: Table) -> None:
         draft.unit = table.text("unit", "")
         return
     units = table.table("unit")
-    draft.code_in, draft.unit = units.text("by"), units.choice("as", _UNITS)
-    dimension, one = _UNITS[draft.unit]
+    draft.code_in, draft.unit = units.text("by"), units.choice("as", UNITS)
+    dimension, one = UNITS[draft.unit]
     for key in units.keys:
         if key in ("by", "as"):
             continue
-        unit = units.choice(key, _UNITS)
-        factor = _UNITS[unit][1] / one
-        if _UNITS[unit][0] != dimension:
+        unit = units.choice(key, UNITS)
+        factor = UNITS[unit][1] / one
+        if UNITS[unit][0] != dimension:
             units.wrong(key, f"{unit} cannot be expressed in {draft.unit}; make a point of its own for it")
         try:
             draft.factors[int(key, 0)] = (factor.numerator, factor.denominator)

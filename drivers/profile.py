@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from drivers.decode import ORDERS
+from drivers.gnss import codecs
+from drivers.gnss import sentences as gnss_sentences
 from drivers.model import (
+    OWN_UNIT,
     Bus,
     CompiledBlock,
     CompiledProfile,
     CompiledSentence,
     DiscardStep,
+    Identity,
+    Layout,
     Point,
     Profile,
     Proof,
@@ -34,7 +39,7 @@ from drivers.model import (
     Write,
     WriteStep,
 )
-from drivers.points import numbered, read_blocks, read_sentences
+from drivers.points import numbered, read_blocks, read_layouts, read_sentences
 from drivers.table import Table, nearest
 
 if TYPE_CHECKING:
@@ -47,6 +52,7 @@ __all__ = [
     "CompiledProfile",
     "CompiledSentence",
     "DiscardStep",
+    "Identity",
     "Point",
     "Profile",
     "ProfileError",
@@ -56,13 +62,16 @@ __all__ = [
     "WaitStep",
     "Write",
     "WriteStep",
+    "identities",
     "load",
     "read_profile",
 ]
 
 BUILT_IN = Path(__file__).parent / "profiles"
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_CODECS = ("", "nmea-gnss")  # dialects whose meaning is code: drivers/gnss
+MOST_IDENTITY = 8
+CODECS = ("", *codecs.CODECS)  # dialects whose meaning is code: drivers/gnss
+_HEX = ("modbus", "ubx", "sbf")  # what a proof writes as bytes
 
 
 class ProfileError(Exception):
@@ -87,6 +96,12 @@ def load(id: str, folders: Sequence[Path] = ()) -> Profile:  # noqa: A002 -- it 
                 return read_profile(path.read_bytes(), path.stem, str(path))
     known = sorted(path.stem for folder in places for path in folder.glob("*.toml"))
     raise ProfileError(id, [f"no such profile{nearest(id, known)}; there are {', '.join(known)}"])
+
+
+def identities() -> dict[str, Identity]:
+    """Of every profile we ship that says by which registers its device is known."""
+    known = (load(path.stem) for path in sorted(BUILT_IN.glob("*.toml")))
+    return {profile.id: profile.identity for profile in known if profile.identity is not None}
 
 
 def read_profile(text: bytes, name: str, file: str) -> Profile:
@@ -117,14 +132,16 @@ def _profile(table: Table, name: str) -> Profile:
             "source", 'is missing; say where the facts come from: [{ doc = "...", trust = "manual" }]'
         )
     speaks: Speaks = table.choice("speaks", get_args(Speaks))
-    codec = table.choice("codec", _CODECS, "")
+    codec = table.choice("codec", CODECS, "")
     bus_table = table.table("bus")
     bus = _bus(bus_table)
-    bridge_holes = bus_table.flag("bridge_holes")
     bus_table.finish()
     points = table.named("point")
-    blocks = read_blocks(table.named("block"), points, bus, bridge_holes=bridge_holes)
-    sentences = read_sentences(table.named("sentence"), points)
+    blocks = read_blocks(table.named("block"), points, bus, bridge_holes=bus.bridge_holes)
+    sentences = () if codec else read_sentences(table.named("sentence"), points)
+    layouts = read_layouts(table.named("sentence")) if codec else ()
+    if codec:
+        _codec(table, codec, speaks, layouts)
     for point in points.values():
         if point.value("in") not in (*table.table("block").keys, *table.table("sentence").keys):
             point.wrong("in", "names no block and no sentence of this profile")
@@ -133,10 +150,26 @@ def _profile(table: Table, name: str) -> Profile:
         table.wrong("point", f"{twice} is named twice; rename one")
     if (speaks == "modbus") != bool(blocks) or (speaks == "lines") != bool(table.table("sentence").keys):
         table.wrong("speaks", "modbus needs [block.*] and no [sentence.*], lines the other way round")
+    if not codec and speaks not in ("modbus", "lines"):
+        table.wrong("codec", f"is missing: what {speaks} means is code")
     writes = _writes(table.named("write"), blocks)
     steps = _steps(table.table("cycle"), {b.block.name: b for b in blocks}, writes)
     proofs = tuple(_proof(t, bus, speaks) for t in table.array("proof"))
-    return Profile(name, title, sources, speaks, codec, bus, blocks, sentences, steps, writes, proofs)
+    identity = _identity(table.table("identity")) if "identity" in table else None
+    return Profile(
+        name, title, sources, speaks, codec, bus, blocks, sentences, steps, writes, proofs, identity, layouts
+    )
+
+
+def _codec(table: Table, codec: str, speaks: Speaks, layouts: Sequence[Layout]) -> None:
+    """What a profile whose lines or frames are understood by code cannot say, or must."""
+    if codecs.CODECS[codec].speaks != speaks:
+        table.wrong("speaks", f"{codec} is for {codecs.CODECS[codec].speaks}")
+    if table.table("point").keys:
+        table.wrong("point", f"has no place here: {codec} has its own points")
+    if codec == "gnss-sentences":
+        for problem in gnss_sentences.problems(layouts):
+            table.wrong("sentence", problem)
 
 
 def _source(table: Table) -> Source:
@@ -159,6 +192,7 @@ def _bus(table: Table) -> Bus:
         wake_s=table.duration_s("wake", 0.0),
         period_min_s=table.duration_s("period_min", 0.0),
         max_registers=table.whole("max_registers", 1, 125, 125),
+        bridge_holes=table.flag("bridge_holes"),
     )
 
 
@@ -174,13 +208,13 @@ def _writes(tables: Mapping[str, Table], blocks: Sequence[CompiledBlock]) -> dic
         )
         for key in ("on", "off", "value"):
             table.value(key)
-        danger = table.text("danger", "")
+        danger, broadcast = table.text("danger", ""), table.flag("broadcast")
         for i in range(repeat):
             suffix = numbered(i, repeat)
             if verify and verify + suffix not in shown:
                 table.wrong("verify", f"{verify + suffix!r} is no point of this profile")
             seen = verify + suffix if verify else ""
-            writes[base + suffix] = Write(base + suffix, fn, at + i, on, off, value, seen, danger)
+            writes[base + suffix] = Write(base + suffix, fn, at + i, on, off, value, seen, danger, broadcast)
         table.finish()
     return writes
 
@@ -225,10 +259,34 @@ def _proof(table: Table, bus: Bus, speaks: Speaks) -> Proof:
     if not expect:
         table.wrong("expect", "is missing; say what the reply decodes to")
     proof = Proof(table.whole("unit", 0, 255, bus.unit), b"", rx.encode(), expect)
-    if speaks == "modbus":
+    if speaks in _HEX:
         proof = Proof(proof.unit, _hex(table, "tx", tx), _hex(table, "rx", rx), expect)
     table.finish()
     return proof
+
+
+def _identity(table: Table) -> Identity:
+    fn: Literal[3, 4] = table.choice("fn", (3, 4))
+    at, words = table.whole("at", 0, 0xFFFF), table.value("is")
+    words = words if isinstance(words, list) else []
+    identity = Identity(fn, at, tuple(map(_word, words)))
+    telling = any(word is not None for word in identity.words)
+    if not telling or not all(map(_is_word, words)) or len(words) > MOST_IDENTITY:
+        table.wrong(
+            "is", f'must be 1 to {MOST_IDENTITY} registers as in [0x4117, "any", "unit"], not all "any"'
+        )
+    table.finish()
+    return identity
+
+
+def _is_word(member: object) -> bool:
+    return member in ("any", "unit") or (type(member) is int and 0 <= member <= 0xFFFF)  # noqa: PLR2004
+
+
+def _word(member: object) -> int | None:
+    if type(member) is int:
+        return member
+    return OWN_UNIT if member == "unit" else None
 
 
 def _hex(table: Table, key: str, text: str) -> bytes:

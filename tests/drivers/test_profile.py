@@ -19,7 +19,9 @@ from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInput
 
 from drivers.contract import BadReply
 from drivers.decode import ORDERS, TYPES, Judge, Order, Place, Type, decoder
-from drivers.gnss import nmea
+from drivers.gnss import codecs, nmea, sentences
+from drivers.gnss.baseline import Reference
+from drivers.gnss.epoch import Epoch
 from drivers.profile import (
     BUILT_IN,
     CompiledBlock,
@@ -60,7 +62,7 @@ def test_every_golden_frame_decodes_to_what_its_maker_says(profile: Profile, pro
     if profile.speaks == "modbus":
         decoded = from_wire(profile, proof)
     elif profile.codec:
-        decoded = from_codec(proof)
+        decoded = from_codec(profile, proof)
     else:
         decoded = from_sentence(profile, proof)
     for name, expected in proof.expect.items():
@@ -92,12 +94,24 @@ def from_sentence(profile: Profile, proof: Proof) -> dict[str, tuple[float, int]
     return dict(zip(rule.block.points, zip(values, qualities, strict=True), strict=True))
 
 
-def from_codec(proof: Proof) -> dict[str, tuple[float, int]]:
-    sentence = nmea.parse(proof.rx)
-    assert sentence is not None
-    position = nmea.gga(sentence.fields)
-    assert position is not None
-    return {name: (value, Quality.GOOD) for name, value in position._asdict().items()}
+def from_codec(profile: Profile, proof: Proof) -> dict[str, tuple[float, int]]:
+    """The one epoch of a proof; where it has no solution, its position is bad."""
+    decoder = codecs.decoder(profile)
+    told = [*decoder.feed(proof.rx + b"\r\n", 0), *decoder.flush()]
+    (epoch,) = (each for each in told if isinstance(each, Epoch))
+    names: tuple[str, ...] = ("latitude_deg", "longitude_deg", "height_m")
+    if codecs.origin_of(profile) is Reference:
+        names = sentences.VECTOR
+        if profile.layouts and sentences.place(profile.layouts[0].fields) == sentences.GRID:
+            names = sentences.GRID
+    where = dict(zip(names, epoch.where, strict=True))
+    sigma = dict(zip(("sd_east_m", "sd_north_m", "sd_up_m"), epoch.sd_m, strict=True))
+    status = {"fix": float(epoch.fix), "code": epoch.code, "satellites": epoch.satellites, "age_s": epoch.age_s}
+    status["base"] = float(epoch.base or "nan")
+    decoded: dict[str, tuple[float, int]] = {k: (v, Quality.GOOD) for k, v in (where | sigma | status).items()}
+    if math.isnan(sum(epoch.where)):
+        decoded |= dict.fromkeys(where, (math.nan, Quality.NO_FIX))
+    return decoded
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=IDS)
@@ -208,7 +222,7 @@ def test_relays_are_numbered_from_one_and_their_writes_name_what_verifies_them()
 
 
 def test_a_float_fix_of_a_baseline_sentence_is_shown_as_degraded() -> None:
-    (sentence,) = load("comnav-gpntr").sentences
+    (sentence,) = read_profile(LINES.encode(), "lines", "lines.toml").sentences
     fields = ["212805.00", "5", "13417.470", " +12167.763", "-5654.401", "", "117"]
     _, values, qualities = sentence.decode(fields)
     assert values[:3] == [5.0, 12167763.0, -5654401.0]
@@ -217,9 +231,9 @@ def test_a_float_fix_of_a_baseline_sentence_is_shown_as_degraded() -> None:
 
 
 def test_a_hidden_point_of_a_sentence_is_a_mistake() -> None:
-    text = (BUILT_IN / "comnav-gpntr.toml").read_text().replace('at = "q"', 'at = "q"\nhidden = true')
+    text = LINES.replace('at = "q"', 'at = "q"\nhidden = true')
     with pytest.raises(ProfileError, match=r"point\.fix\.hidden: says nothing here"):
-        read_profile(text.encode(), "comnav-gpntr", "comnav-gpntr.toml")
+        read_profile(text.encode(), "lines", "lines.toml")
 
 
 def test_only_the_blocks_somebody_wants_are_read() -> None:
@@ -253,6 +267,46 @@ def test_a_site_may_bring_profiles_and_correct_ours(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="id: must be the file's name"):
         load("other", (tmp_path,))
 
+
+LINES = """
+schema = 1
+id = "lines"
+title = "A board that sends lines"
+source = [{ doc = "three published sentences", trust = "community" }]
+speaks = "lines"
+
+[sentence.GPNTR]
+check = "xor8"
+fields = ["utc", "q", "distance_m", "north_m", "east_m", "up_m", "base"]
+ok = { q = [4, 7] }
+degraded = { q = [5] }
+
+[point.fix]
+in = "GPNTR"
+at = "q"
+
+[point.north]
+in = "GPNTR"
+at = "north_m"
+scale = 1000.0
+unit = "mm"
+
+[point.east]
+in = "GPNTR"
+at = "east_m"
+scale = 1000.0
+unit = "mm"
+
+[point.up]
+in = "GPNTR"
+at = "up_m"
+scale = 1000.0
+unit = "mm"
+
+[[proof]]
+rx = "$GPNTR,212805.00,4,13417.470,+12167.763,-5654.401,-42.319,117*71"
+expect = { fix = 4, north = 12167763, east = -5654401, up = -42319 }
+"""
 
 MINIMAL = """
 schema = 1
@@ -303,6 +357,10 @@ MISTAKES = [
     ("schema = 1", 'schema = 1\nwrite = { go = { fn = 6, at = 1, verify = "gone" } }', "'gone' is no point"),
     ("schema = 1", 'schema = 1\nproof = [{ tx = "01", rx = "0x", expect = { level = 1 } }]', "proof[0].rx: must be bytes"),
     ("schema = 1", 'schema = 1\nproof = [{ tx = "01", rx = "02" }]', "proof[0].expect: is missing"),
+    ("schema = 1", 'schema = 1\nidentity = { fn = 3, at = 1, is = ["any"] }', "identity.is: must be 1 to 8 registers"),
+    ("schema = 1", "schema = 1\nidentity = { fn = 3, at = 1, is = 7 }", "identity.is: must be 1 to 8 registers"),
+    ("schema = 1", "schema = 1\nidentity = { fn = 1, at = 1, is = [70000] }", "identity.fn: 1 is unknown"),
+    ('type = "f32"', 'type = "f32"\nbusy = { state = [1] }', "point.level.busy: names 'state', which is no point"),
 ]  # fmt: skip
 
 
@@ -323,14 +381,14 @@ def test_the_page_about_the_format_names_every_key_that_a_profile_uses() -> None
             named = depth == 1  # block.X, point.Y: names of their own
             found |= set() if named else {key}
             for member in members:
-                if isinstance(member, dict) and key not in ("ok", "degraded", "expect", "unit"):
+                if isinstance(member, dict) and key not in ("ok", "degraded", "busy", "expect", "unit"):
                     found |= keys(
                         member, 1 if depth == 0 and key in ("block", "point", "sentence", "write") else 2
                     )
         return found
 
     used = set().union(*(keys(tomllib.loads((BUILT_IN / f"{i}.toml").read_text())) for i in IDS))
-    tables = {"bus", "cycle", "block", "point", "sentence", "write", "proof"}
+    tables = {"bus", "cycle", "block", "point", "sentence", "write", "identity", "proof"}
     assert len(used) > 40
     for key in used - tables:
         assert re.search(rf"\b{key}\b", page), key
