@@ -1,0 +1,195 @@
+"""`pondwatch scan` on real wires: who answers is found and named, and nothing but reads is ever sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from daemon.clock import NS, Clock
+from daemon.commands import main
+from daemon.commands.scan import USUAL_MODES, _units
+from daemon.commands.surface import CommandError
+from daemon.config import Site
+from daemon.control import Control
+from daemon.line_verbs import LineVerbs
+from daemon.poller import PolledLine, PolledUnit
+from drivers import profile
+from drivers.framing import RtuFraming
+from drivers.line import Line
+from drivers.modbus import ModbusDevice
+from drivers.wire import SerialWire
+from tests.drivers.rtu_server import Mode, RtuServer, adu, answer
+from tests.drivers.test_recorder import Witness
+from tests.system.running import free_port
+
+if TYPE_CHECKING:
+    from tests.drivers.rtu_server import Plan
+
+SITE = """
+[site]
+id = "s"
+gateway = "g"
+mode = "test"
+[[line]]
+id = "l"
+{line}
+"""
+
+
+def site(folder: Path, line: str) -> str:
+    path = folder / "site.toml"
+    path.write_text(SITE.format(line=line))
+    return str(path)
+
+
+def plan(request: bytes) -> Plan:
+    """Unit 5 knows itself by its register 0, 9 only refuses, 17 is two units at once, 20 is busy, 21 an ADAM."""
+    unit, fn, at, count = struct.unpack(">BBHH", request[:6])
+    if unit == 5:
+        words = [unit if at + i == 0 else 7 for i in range(count)]
+        return [(0.0, adu(unit, bytes((fn, 2 * count)) + struct.pack(f">{count}H", *words)))]
+    if unit == 9:
+        return [(0.0, adu(unit, bytes((fn | 0x80, 1))))]
+    if unit == 17:
+        return [(0.0, answer(request)[:-1] + b"\x00\x55")]
+    if unit == 20:
+        return [(0.0, adu(unit, bytes((fn | 0x80, 6))))]
+    if unit == 21:
+        words = [0x4117] * count
+        return [(0.0, adu(unit, bytes((fn, 2 * count)) + struct.pack(f">{count}H", *words)))]
+    return []
+
+
+@pytest.fixture(autouse=True)
+def no_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PONDWATCH_RUN", str(tmp_path))
+
+
+async def test_every_unit_that_answers_in_whatever_way_is_found_and_guessed_by_reads_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = RtuServer()
+    server.plan = plan
+    path = site(tmp_path, f'kind = "modbus-rtu"\nport = "{server.port}"\nserial = "115200 8N1"')
+    words = ["--config", path, "--json", "scan", "l", "--units", "1-22", "--timeout", "30 ms"]
+    try:
+        assert await asyncio.to_thread(main, words) == 0
+    finally:
+        server.close()
+    found = {row["unit"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert sorted(found) == [5, 9, 17, 20, 21]
+    assert "qdy30a" in found[5]["profiles"]
+    assert found[9] == {"unit": 9, "mode": "115200 8N1", "said": "exception 1", "profiles": []}
+    assert found[17]["said"].startswith("garbled")
+    assert found[20]["said"] == "busy"
+    assert "advantech-adam-4117" in found[21]["profiles"]
+    assert {request[1] for request in server.requests} <= {3, 4}
+    assert {request[0] for request in server.requests} == set(range(1, 23)), "never everybody, unit 0"
+
+
+async def test_a_unit_found_at_one_speed_is_not_looked_for_at_the_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = RtuServer()
+    server.plan = plan
+    path = site(tmp_path, f'kind = "modbus-rtu"\nport = "{server.port}"')
+    modes = "9600 8N1,19200 8N1"
+    words = ["--config", path, "scan", "l", "--units", "5,6", "--modes", modes, "--timeout", "30 ms"]
+    try:
+        assert await asyncio.to_thread(main, words) == 0
+    finally:
+        server.close()
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("9600 8N1: 2 units")
+    assert out[1].startswith("unit   5  9600 8N1")
+    assert out[2].startswith("19200 8N1: 1 units")
+    assert out[-1] == "1 found"
+
+
+async def test_a_server_that_nobody_here_wrote_is_found_over_tcp(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    devices = [
+        SimDevice(unit, [SimData(0, count=300, values=7, datatype=DataType.REGISTERS)]) for unit in (3, 4)
+    ]
+    server = ModbusTcpServer(devices, address=("127.0.0.1", port))
+    await server.serve_forever(background=True)
+    try:
+        path = site(tmp_path, f'kind = "modbus-tcp"\naddress = "127.0.0.1:{port}"')
+        words = ["--config", path, "--json", "scan", "l", "--units", "2-5", "--timeout", "300 ms"]
+        assert await asyncio.to_thread(main, words) == 0
+    finally:
+        await server.shutdown()  # type: ignore[no-untyped-call]  # pymodbus has no types here
+    said = {row["unit"]: row["said"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert said[3] == said[4] == "register 0 is 7"
+
+
+def test_what_cannot_be_opened_or_is_no_modbus_line_is_said_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = site(tmp_path, 'kind = "modbus-rtu"\nport = "/dev/pondwatch/none"')
+    assert main(["--config", path, "scan", "l", "--units", "1"]) == 3
+    assert "does not exist" in capsys.readouterr().err
+    for words, said in (
+        (["m"], "no Modbus line called m"),
+        (["l", "--units", "0-3"], "must lie within 1-247"),
+        (["l", "--units", "x"], "must lie within 1-247"),
+        (["l", "--timeout", "5"], "needs a number and one of the units"),
+        (["l", "--modes", "fast"], "is no serial mode"),
+    ):
+        assert main(["--config", path, "scan", *words]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_units_are_given_as_ranges() -> None:
+    assert _units("1-3,2,80") == [1, 2, 3, 80]
+    with pytest.raises(CommandError):
+        _units("3-1")
+    assert len(USUAL_MODES) > 4
+
+
+async def test_a_line_that_the_core_polls_is_searched_through_the_core_and_its_own_units_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, clock = RtuServer(), Clock()
+    polls: list[float] = []
+
+    def answering(request: bytes) -> Plan:
+        if request[0] == 3:
+            polls.append(asyncio.get_running_loop().time())
+            return [(0.0, answer(request))]
+        return plan(request)
+
+    server.plan = answering
+    device = '[[device]]\nid = "level"\nline = "l"\nprofile = "qdy30a"\nunit = 3\nevery = "100 ms"\ntimeout = "30 ms"\nslowest_reply = "30 ms"'
+    path = site(tmp_path, f'kind = "modbus-rtu"\nport = "{server.port}"\nserial = "115200 8N1"\n{device}')
+    loaded = Site.load(Path(path))
+    driver = ModbusDevice(
+        "level", profile.load("qdy30a").compile("level"), 3, clock, timeout_s=0.03, slowest_reply_s=0.03
+    )
+    line = Line(SerialWire(server.port, Mode()), RtuFraming(), "l")
+    polled = PolledLine(line, [PolledUnit(driver, NS // 10, driver.cost_s)], clock, Witness())
+    verbs = LineVerbs(loaded, {"level": driver}, {"l": polled}, {})
+    async with Control(tmp_path / "control.sock", verbs.table()):
+        task = asyncio.create_task(polled.run())
+        words = ["--config", path, "--json", "scan", "l", "--units", "1-9", "--timeout", "20 ms"]
+        code = await asyncio.to_thread(main, words)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    server.close()
+    assert code == 0
+    found = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+    assert [row["unit"] for row in found] == [5, 9]
+    assert {request[1] for request in server.requests} <= {3, 4}
+    gaps = [after - before for before, after in pairwise(polls)]
+    assert len(polls) > 5, "the scan takes its time, and the polls go on"
+    assert max(gaps) < 0.3
