@@ -31,6 +31,10 @@ class Quality(IntEnum):
     MAINTENANCE = 5  # a person works on the device
     DEGRADED = 6  # the device itself says so
     CLOCK = 7  # the wall clock could not be trusted at this moment
+    BASE_CHANGED = 8  # GNSS: rests on another base station than the origin was measured from
+    FROZEN = 9  # the air is cold enough for the rain gauge to be frozen
+    NEIGHBOUR = 10  # dry, while it rains at a neighbouring gauge
+    MANUAL = 11  # read by a person and filled in, where the instrument has no value
     # Bad: there is no number.
     NO_REPLY = 64  # silence up to the deadline
     BAD_REPLY = 65  # bytes came, none of them a valid answer
@@ -71,6 +75,9 @@ _TEXT = {
     for q in Quality
 }
 QUALITY_OF_TEXT = {text: quality for quality, text in _TEXT.items()}
+
+# There is a number, but no level may rest on it: it neither raises nor clears one, nor is the channel seen.
+NO_EVIDENCE = frozenset({Quality.GNSS_FLOAT, Quality.BASE_CHANGED, Quality.MAINTENANCE})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

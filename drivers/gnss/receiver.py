@@ -1,146 +1,253 @@
-"""A GNSS receiver that sends NMEA: GGA and GST of one second become one frame of displacements.
+"""A GNSS receiver, whatever it speaks: its epochs dated, judged, and reduced to one solution a period.
 
-The receiver tells the time of day with each position and the date now and then (RMC, ZDA), so the day of
-an epoch is the one that puts it nearest to the receiver's own time carried on by the monotonic clock, or
-to our wall clock until a date has come. That holds across midnight and while either clock is stepped.
+A receiver tells its time up to a day, a week or 1,024 weeks, and the date now and then. So the instant of an
+epoch is the one of those it can be that is nearest to the receiver's own time carried on by the monotonic
+clock, or to our wall clock until a date has come. That holds across midnight and the turn of the week, and
+while either clock is stepped.
 """
 
 from __future__ import annotations
 
-from math import isnan, nan
+import logging
+from collections import deque
+from dataclasses import dataclass
+from math import inf, isnan, nan
 from typing import TYPE_CHECKING
 
-from drivers.gnss import nmea
+from drivers.gnss.baseline import Baseline
+from drivers.gnss.epoch import DAY_NS, ROLLOVER_NS, Fix, Moment, S
+from drivers.gnss.interval import WORTHLESS, Interval
+from drivers.rhythm import Rhythm
 from drivers.sample import Block, Frame, Quality
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from drivers.contract import Stamps
-    from drivers.gnss.baseline import Baseline
+    from drivers.gnss.baseline import Reference
+    from drivers.gnss.epoch import Decoder, Epoch, Told
+    from drivers.gnss.leap import LeapSeconds
 
-POINTS = (
-    "east",
-    "north",
-    "up",
-    "sd_east",
-    "sd_north",
-    "sd_up",
-    "fix",
-    "satellites",
-    "latitude",
-    "longitude",
-    "height",
-)
-UNITS = ("mm", "mm", "mm", "mm", "mm", "mm", "", "", "deg", "deg", "m")
-_POSITION = (0, 1, 2, 8, 9, 10)  # indices of what the fix says; the sigmas are 3, 4, 5
-_SIGMA = (3, 4, 5)
+log = logging.getLogger(__name__)
 
-_FIXED, _FLOAT = 4, 5  # of GGA's quality field
-_DAY_NS = 86_400_000_000_000
-_ROLLOVER_NS = 1024 * 7 * _DAY_NS  # a GPS week number of ten bits begins anew
+_ENU = {"east": "mm", "north": "mm", "up": "mm"}
+_SIGMA = {"sd_east": "mm", "sd_north": "mm", "sd_up": "mm"}
+_SPREAD = {"spread_east": "mm", "spread_north": "mm", "spread_up": "mm"}
+_STATUS = {"fix": "", "satellites": "", "base": "", "age": "s"}
+_PLACE = {"latitude": "deg", "longitude": "deg", "height": "m"}
+VECTOR_POINTS = {**_ENU, **_SIGMA, **_SPREAD, **_STATUS, "n": ""}
+POSITION_POINTS = {**VECTOR_POINTS, **_PLACE}
+
+ANY_BASE = "any"
+_JUMP_NS = 5 * S  # its sentences come up to seconds late; what moves more is another time
+OTHER_BASE = 2  # added to the rank
+_PACES = 8  # the receiver's period is the shortest distance of so many epochs
+_QUALITY_OF_RANK = (Quality.GOOD, Quality.GNSS_FLOAT, Quality.BASE_CHANGED, Quality.BASE_CHANGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """What the site says of a receiver.
+
+    `base` is the reference station that `origin` was measured from; empty: the first one heard; "any": a
+    network that serves whichever is near. Corrections older than `oldest_s` make no fix.
+    """
+
+    origin: Baseline | Reference
+    base: str = ""
+    oldest_s: float = inf
 
 
 class GnssReceiver:
-    """A StreamDriver: one frame for each period, from the first epoch that falls into it.
+    """A StreamDriver: one frame for each period, of all its epochs.
 
     Args:
         device: name of the device.
-        baseline: origin from which displacement counts.
-        every_s: the period; a receiver that sends more often is thinned to it.
+        decoder: what it speaks.
+        mount: origin of the displacement, and whose corrections it may rest on.
+        every_s: the period.
         stamps: the clock.
+        leap: for receivers that tell GPS time.
 
-    A position with RTK fix is good, with float ambiguities GNSS_FLOAT; anything else is NO_FIX, and NaN.
-    An epoch without its GST goes out at the next GGA, its sigmas MISSING_INPUT. Held at any time: one
-    unfinished line, one GGA, one GST.
+    An epoch with fixed ambiguities is good, one with float ambiguities GNSS_FLOAT, one that rests on another
+    base station BASE_CHANGED for as long as it does; anything else is NO_FIX, and NaN. An epoch that comes
+    twice counts once. A period's frame goes out with the epoch that opens the next one, with its own last one
+    once the receiver's pace is known, or when `due` is asked after its end. Epochs of a period whose frame is
+    out are left out.
     """
 
-    def __init__(self, device: str, baseline: Baseline, every_s: float, stamps: Stamps) -> None:
+    def __init__(
+        self,
+        device: str,
+        decoder: Decoder,
+        mount: Mount,
+        every_s: float,
+        stamps: Stamps,
+        leap: LeapSeconds,
+    ) -> None:
         self.device = device
-        self.blocks = (Block(device, "position", POINTS, UNITS),)
-        self._enu_mm = baseline.displacement()
-        self._every_ns = round(every_s * 1e9)
+        self._is_position = isinstance(mount.origin, Baseline)
+        points = POSITION_POINTS if self._is_position else VECTOR_POINTS
+        self.blocks = (Block(device, "position", tuple(points), tuple(points.values())),)
+        self.rhythm = Rhythm(round(every_s * 1e9))
+        self._decoder = decoder
+        self._enu_mm = mount.origin.displacement()
+        self._oldest_s = mount.oldest_s
+        self._base = station(mount.base)
+        self._heard_base = self._base
         self._stamps = stamps
-        self._framer = nmea.Framer()
-        self._gga: nmea.Gga | None = None
-        self._gst: nmea.Gst | None = None
+        self._leap = leap
+        self._leap_told = False
         self._receiver_ahead_ns: int | None = None  # receiver's UTC minus our monotonic clock
-        self._tick_ns: int | None = None
+        self._steady_since_ns = 0  # on that clock
+        self._open: Interval | None = None
+        self._closed_ns: int | None = None  # tick whose frame went out last
+        self._last_ns: int | None = None  # the epoch before
+        self._paces_ns: deque[int] = deque(maxlen=_PACES)
+
+    @property
+    def told(self) -> tuple[int, int] | None:
+        """How far the receiver's UTC is ahead of our monotonic clock, and since when it says so (ns)."""
+        return None if self._receiver_ahead_ns is None else (self._receiver_ahead_ns, self._steady_since_ns)
 
     def feed(self, data: bytes) -> list[Frame]:
-        frames: list[Frame] = []
-        for sentence in self._framer.feed(data):
-            kind = sentence.tag[2:]  # GN, GP, BD, GB: whatever satellites it used
-            if kind == "GGA":
-                frames += self._position(nmea.gga(sentence.fields))
-            elif kind == "GST":
-                frames += self._sigma(nmea.gst(sentence.fields))
-            elif kind == "RMC":
-                self._dated(nmea.rmc(sentence.fields))
-            elif kind == "ZDA":
-                self._dated(nmea.zda(sentence.fields))
+        return self._hear(self._decoder.feed(data, self._stamps.monotonic_ns()))
+
+    def due(self) -> list[Frame]:
+        """The frame of a period that is over and waits for an epoch that may never come."""
+        frames = self._hear(self._decoder.flush())
+        if self._open is not None and self.rhythm.tick(self._now_ns()) > self._open.tick_ns:
+            frames.append(self._close(self._open))
         return frames
 
-    def _position(self, gga: nmea.Gga | None) -> list[Frame]:
-        if gga is None:
-            return []
-        late = self._close(None)  # its GST did not come
-        self._gga = gga
-        if self._gst is not None and self._gst.utc_ns == gga.utc_ns:
-            return late + self._close(self._gst)
-        return late
+    def _hear(self, told: Iterable[Told]) -> list[Frame]:
+        frames: list[Frame] = []
+        for each in told:
+            if isinstance(each, Moment):
+                self._date(each)
+            else:
+                frames += self._take(each)
+        return frames
 
-    def _sigma(self, gst: nmea.Gst | None) -> list[Frame]:
-        self._gst = gst
-        if gst is not None and self._gga is not None and self._gga.utc_ns == gst.utc_ns:
-            return self._close(gst)
-        return []
+    # -- when ------------------------------------------------------------------------------------------
 
-    def _dated(self, instant: nmea.Instant | None) -> None:
-        if instant is None:
-            return
+    def _date(self, moment: Moment) -> int:
+        """The instant of a date; the receiver's time is carried on from it."""
+        wall_ns = self._stamps.wall_ns()
+        ahead_ns = self._gps_ahead_ns(moment, wall_ns)
+        told_ns = moment.ns - ahead_ns
         # A receiver whose week number has rolled over is wrong by 1,024 weeks to the second: put it right.
-        behind_ns = self._stamps.wall_ns() - instant.ns
-        rollovers = (behind_ns + _ROLLOVER_NS // 2) // _ROLLOVER_NS
-        is_rollover = abs(behind_ns - rollovers * _ROLLOVER_NS) < _DAY_NS
-        told_ns = instant.ns + (rollovers * _ROLLOVER_NS if is_rollover else 0)
-        self._receiver_ahead_ns = told_ns - self._stamps.monotonic_ns()
+        nearest_ns = moment.near(wall_ns + ahead_ns) - ahead_ns
+        if abs(nearest_ns - wall_ns) < DAY_NS:
+            told_ns = nearest_ns
+        mono_ns = self._stamps.monotonic_ns()
+        before_ns, self._receiver_ahead_ns = self._receiver_ahead_ns, told_ns - mono_ns
+        if before_ns is None or abs(self._receiver_ahead_ns - before_ns) > _JUMP_NS:
+            self._steady_since_ns = mono_ns
+        return told_ns
 
-    def _close(self, gst: nmea.Gst | None) -> list[Frame]:
-        """The frame of the epoch at hand, unless its period has one already."""
-        gga, self._gga = self._gga, None
-        if gga is None:
-            return []
-        if gst is not None:
-            self._gst = None
-        tick_ns = self._epoch_ns(gga.utc_ns) // self._every_ns * self._every_ns
-        if tick_ns == self._tick_ns:
-            return []
-        self._tick_ns = tick_ns
-        return [self._frame(gga, gst, tick_ns)]
+    def _instant_ns(self, epoch: Epoch) -> int:
+        when = epoch.when
+        if when is None:
+            return self._now_ns()
+        if when.every_ns == ROLLOVER_NS:
+            if epoch.fix is not Fix.NONE:
+                return self._date(when)
+            when = Moment(when.ns, DAY_NS, when.is_gps)  # without a fix its date may be anything
+        now_ns = self._now_ns()
+        ahead_ns = self._gps_ahead_ns(when, now_ns)
+        return when.near(now_ns + ahead_ns) - ahead_ns
 
-    def _epoch_ns(self, of_day_ns: int | None) -> int:
-        """The instant with this time of day that is nearest to now, as the receiver tells it."""
+    def _gps_ahead_ns(self, moment: Moment, utc_ns: int) -> int:
+        if not moment.is_gps:
+            return 0
+        if not self._leap_told:
+            self._leap_told = True
+            self._leap.warn_if_expired(utc_ns)
+        return self._leap.gps_ahead_s(utc_ns) * S
+
+    def _now_ns(self) -> int:
+        """UTC as the receiver tells it."""
         if self._receiver_ahead_ns is None:
-            now_ns = self._stamps.wall_ns()
-        else:
-            now_ns = self._stamps.monotonic_ns() + self._receiver_ahead_ns
-        if of_day_ns is None:
-            return now_ns
-        past_ns = (now_ns - of_day_ns) % _DAY_NS
-        return now_ns - past_ns + (_DAY_NS if past_ns > _DAY_NS // 2 else 0)
+            return self._stamps.wall_ns()
+        return self._stamps.monotonic_ns() + self._receiver_ahead_ns
 
-    def _frame(self, gga: nmea.Gga, gst: nmea.Gst | None, tick_ns: int) -> Frame:
-        where = (gga.latitude_deg, gga.longitude_deg, gga.height_m)
-        sigma_mm = (nan, nan, nan)
-        if gst is not None:
-            sigma_mm = (1000.0 * gst.sd_east_m, 1000.0 * gst.sd_north_m, 1000.0 * gst.sd_up_m)
-        numbers = (*self._enu_mm(*where), *sigma_mm, float(gga.quality), float(gga.satellites), *where)
-        qualities = [Quality.GOOD] * len(POINTS)
-        fix = {_FIXED: Quality.GOOD, _FLOAT: Quality.GNSS_FLOAT}
-        said = fix.get(gga.quality, Quality.NO_FIX)
-        for i in (*_POSITION, *_SIGMA):
-            qualities[i] = said
-            if not said.is_bad and isnan(numbers[i]):  # the field was empty
-                qualities[i] = Quality.MISSING_INPUT if i in _SIGMA else Quality.NOT_A_NUMBER
-        values = [nan if q.is_bad else n for n, q in zip(numbers, qualities, strict=True)]
+    # -- one epoch -------------------------------------------------------------------------------------
+
+    def _take(self, epoch: Epoch) -> list[Frame]:
+        at_ns = self._instant_ns(epoch)
+        if at_ns == self._last_ns:
+            return []  # said twice, or stuck: nothing new
+        if self._last_ns is not None and at_ns > self._last_ns:
+            self._paces_ns.append(at_ns - self._last_ns)
+        self._last_ns = at_ns
+        tick_ns = self.rhythm.tick(at_ns)
+        frames = []
+        if self._open is not None and self._open.tick_ns != tick_ns:
+            frames.append(self._close(self._open))
+        if tick_ns == self._closed_ns:
+            return frames
+        if self._open is None:
+            self._open = Interval(tick_ns)
+        rank = self._rank(epoch)
+        self._open.add(rank, epoch.base if rank >= OTHER_BASE else "", self._row(epoch))
+        if self._paces_ns and self.rhythm.tick(at_ns + min(self._paces_ns)) != tick_ns:
+            frames.append(self._close(self._open))
+        return frames
+
+    def _rank(self, epoch: Epoch) -> int:
+        """0 fixed, 1 float; OTHER_BASE more from another base station; or WORTHLESS."""
+        if epoch.fix is Fix.NONE or epoch.age_s > self._oldest_s:
+            return WORTHLESS
+        return OTHER_BASE * self._is_other_base(station(epoch.base)) + int(epoch.fix)
+
+    def _is_other_base(self, base: str) -> bool:
+        if not base or self._base == ANY_BASE:
+            return False
+        self._base = self._base or base
+        if base != self._heard_base and self._heard_base:
+            if base == self._base:
+                log.info("%s: base station is %s again", self.device, base)
+            else:
+                log.warning("%s: base station is %s, the origin is of %s", self.device, base, self._base)
+        self._heard_base = base
+        return base != self._base
+
+    def _row(self, epoch: Epoch) -> tuple[float, ...]:
+        sigma_mm = (1000.0 * sd for sd in epoch.sd_m)
+        base = float(epoch.base) if epoch.base.isdecimal() else nan
+        place = epoch.where if self._is_position else ()
+        status = (epoch.code, epoch.satellites, base, epoch.age_s)
+        return (*self._enu_mm(*epoch.where), *sigma_mm, *status, *place)
+
+    # -- one period ------------------------------------------------------------------------------------
+
+    def _close(self, interval: Interval) -> Frame:
+        self._open, self._closed_ns = None, interval.tick_ns
+        row = interval.medians()
+        sure, status, place = row[:6], row[6:10], row[10:]
+        numbers = (*sure, *interval.scatter(3, sure), *status, float(interval.n), *place)
+        said = Quality.NO_FIX if interval.rank == WORTHLESS else _QUALITY_OF_RANK[interval.rank]
+        points = self.blocks[0].points
+        qualities = bytes(_judged(point, number, said) for point, number in zip(points, numbers, strict=True))
+        values = [
+            nan if quality >= Quality.NO_REPLY else number
+            for number, quality in zip(numbers, qualities, strict=True)
+        ]
         wall_ns, mono_ns = self._stamps.wall_ns(), self._stamps.monotonic_ns()
-        return Frame(self.blocks[0], tick_ns, wall_ns, mono_ns, numbers, values, bytes(qualities))
+        return Frame(self.blocks[0], interval.tick_ns, wall_ns, mono_ns, numbers, values, qualities)
+
+
+def _judged(point: str, number: float, said: Quality) -> Quality:
+    """`said` is of the solution; how the receiver is doing is worth reading most when there is none."""
+    of_solution = point in _ENU or point in _PLACE
+    if said.is_bad and (of_solution or point in _SIGMA or point in _SPREAD):
+        return said
+    if isnan(number):  # it was not said
+        return Quality.NOT_A_NUMBER if of_solution else Quality.MISSING_INPUT
+    return Quality.GOOD if point in _STATUS or point == "n" else said
+
+
+def station(base: str) -> str:
+    """A base station's name without what its writers differ in: 0117 is 117."""
+    return str(int(base)) if base.isdecimal() else base

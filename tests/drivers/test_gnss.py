@@ -1,4 +1,4 @@
-"""GNSS: framing in garbage, gpsd's own decode as oracle, the baseline against exact arithmetic."""
+"""GNSS over NMEA: sentences, gpsd's own decode as oracle, days, the baseline against exact arithmetic."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.gnss import nmea
-from drivers.gnss.baseline import Baseline, ecef_m, mistakes
-from drivers.gnss.receiver import POINTS, GnssReceiver
+from drivers import profile
+from drivers.gnss import codecs, nmea
+from drivers.gnss.baseline import Baseline, Reference, ecef_m, geodetic, mistakes
+from drivers.gnss.framer import Framer
+from drivers.gnss.nmea import Sentence
+from drivers.gnss.receiver import POSITION_POINTS, GnssReceiver, Mount
 from drivers.sample import Frame, Quality
 
 DATA = Path(os.environ.get("PONDWATCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -59,11 +62,22 @@ def gst(utc: str) -> bytes:
 
 
 def receiver(clock: Clock, every_s: float = 1.0) -> GnssReceiver:
-    return GnssReceiver("g1", ORIGIN, every_s, clock)
+    return codecs.receiver("g1", profile.load("nmea-gga-gst"), Mount(ORIGIN), every_s, clock)
 
 
 def named(frame: Frame) -> dict[str, tuple[float, Quality]]:
     return {s.point: (s.value, s.quality) for s in frame}
+
+
+def sentences(data: bytes) -> list[Sentence]:
+    return [each for each in Framer().feed(data, 0) if isinstance(each, Sentence)]
+
+
+def said(device: GnssReceiver, clock: Clock, data: bytes) -> list[Frame]:
+    """The frames of `data`, and of the periods that are over an hour later."""
+    frames = device.feed(data)
+    clock.advance(3600.0)
+    return frames + device.due()
 
 
 # --- framing ----------------------------------------------------------------------------------------------
@@ -89,11 +103,11 @@ def test_a_checked_sentence_is_taken_apart() -> None:
     ],
 )
 def test_what_is_not_a_whole_sentence_is_not_there(damaged: bytes) -> None:
-    assert nmea.Framer().feed(damaged + b"\r\n") == []
+    assert sentences(damaged + b"\r\n") == []
 
 
 def test_a_sentence_cut_short_by_the_next_does_not_cost_the_next() -> None:
-    assert [s.tag for s in nmea.Framer().feed(b"$GNGGA,1339" + gst("133900.00"))] == ["GNGST"]
+    assert [s.tag for s in sentences(b"$GNGGA,1339" + gst("133900.00"))] == ["GNGST"]
 
 
 @given(st.binary(max_size=500))
@@ -110,21 +124,6 @@ PIECES = st.one_of(
 )
 
 
-@given(st.lists(PIECES, max_size=12), st.lists(st.integers(1, 40), min_size=1, max_size=40))
-def test_the_pieces_in_which_bytes_arrive_do_not_matter(pieces: list[bytes], sizes: list[int]) -> None:
-    stream = b"".join(pieces)
-    whole = nmea.Framer().feed(stream)
-    framer, found, at = nmea.Framer(), [], 0
-    for i in range(len(stream)):
-        size = sizes[i % len(sizes)]
-        found += framer.feed(stream[at : at + size])
-        assert len(framer._rest) <= nmea.LONGEST
-        at += size
-    assert found == whole
-    slow = [s for s in map(nmea.parse, last_dollars(stream)) if s is not None]
-    assert found == slow
-
-
 def last_dollars(stream: bytes) -> list[bytes]:
     """The plain way: every finished line from its last `$` on."""
     lines = stream.replace(b"\r", b"\n").split(b"\n")[:-1]
@@ -132,11 +131,18 @@ def last_dollars(stream: bytes) -> list[bytes]:
 
 
 @given(st.lists(PIECES, max_size=12))
+def test_sentences_are_found_as_line_by_line(pieces: list[bytes]) -> None:
+    stream = b"".join(pieces).replace(b"\xb5b", b"").replace(b"\xd3", b"").replace(b"$@", b"")  # text alone
+    slow = [each for each in map(nmea.parse, last_dollars(stream)) if each is not None]
+    assert sentences(stream) == slow
+
+
+@given(st.lists(PIECES, max_size=12))
 def test_a_receiver_never_raises_for_what_is_on_the_wire(pieces: list[bytes]) -> None:
     device = receiver(Clock())
     for piece in pieces:
         for frame in device.feed(piece):
-            assert len(frame.values) == len(POINTS)
+            assert len(frame.values) == len(POSITION_POINTS)
 
 
 @given(
@@ -144,9 +150,10 @@ def test_a_receiver_never_raises_for_what_is_on_the_wire(pieces: list[bytes]) ->
     st.lists(st.text("0123456789.-+NSEWA nif_e", max_size=11), max_size=16),
 )
 def test_fields_of_any_content_behind_a_right_checksum_never_raise(kind: str, fields: list[str]) -> None:
-    device = receiver(Clock())
+    clock = Clock()
+    device = receiver(clock)
     device.feed(line(",".join(["GN" + kind, *fields])))
-    for frame in device.feed(gga("120001.00") + gst("120001.00")):
+    for frame in said(device, clock, gga("120001.00") + gst("120001.00")):
         assert all(
             math.isfinite(v) is not Quality(q).is_bad
             for v, q in zip(frame.values, frame.qualities, strict=True)
@@ -167,7 +174,7 @@ def test_positions_dates_and_fixes_are_those_of_gpsd(name: str) -> None:
             reports[report["time"]] = report
     compared = 0
     positions = {}
-    for sentence in nmea.Framer().feed((LOGS / name).read_bytes()):
+    for sentence in sentences((LOGS / name).read_bytes()):
         if sentence.tag.endswith("GGA"):
             position = nmea.gga(sentence.fields)
             assert position is not None
@@ -193,6 +200,8 @@ def test_a_real_receiver_yields_displacements_only_while_it_has_a_fix() -> None:
     device = receiver(Clock(), every_s=0.1)
     frames = device.feed((LOGS / "nmea-rtk.log").read_bytes())
     assert len(frames) == 121  # the last epoch waits for its GST, which this receiver does not send
+    (last,) = device.due()
+    assert last.tick_ns == frames[-1].tick_ns + 100_000_000
     assert frames[0].tick_ns == calendar.timegm((2020, 3, 18, 13, 28, 19)) * 10**9 + 600_000_000
     seen = set()
     for frame in frames:
@@ -220,7 +229,7 @@ def test_position_and_sigma_of_one_second_are_one_frame() -> None:
     clock = Clock()
     device = receiver(clock)
     assert device.feed(gga("120000.00")) == []
-    (frame,) = device.feed(gst("120000.00"))
+    (frame,) = said(device, clock, gst("120000.00"))
     sample = named(frame)
     assert frame.tick_ns == NOON
     assert (frame.time_ns, frame.mono_ns) == (clock.wall, clock.mono)
@@ -232,16 +241,18 @@ def test_position_and_sigma_of_one_second_are_one_frame() -> None:
 
 
 def test_sigma_may_come_before_its_position() -> None:
-    device = receiver(Clock())
+    clock = Clock()
+    device = receiver(clock)
     assert device.feed(gst("120000.00")) == []
-    (frame,) = device.feed(gga("120000.00"))
+    (frame,) = said(device, clock, gga("120000.00"))
     assert named(frame)["sd_up"] == (11.0, Quality.GOOD)
 
 
 def test_a_position_without_sigma_goes_out_with_the_next_and_a_strange_sigma_is_not_taken() -> None:
-    device = receiver(Clock())
+    clock = Clock()
+    device = receiver(clock)
     assert device.feed(gga("120000.00") + gst("115959.00")) == []
-    (frame,) = device.feed(gga("120001.00"))
+    frame, _ = said(device, clock, gga("120001.00"))
     assert frame.tick_ns == NOON
     assert named(frame)["sd_east"][1] == Quality.MISSING_INPUT
     assert named(frame)["east"][1] == Quality.GOOD
@@ -253,7 +264,8 @@ def test_a_position_without_sigma_goes_out_with_the_next_and_a_strange_sigma_is_
      (5, Quality.GNSS_FLOAT), (6, Quality.NO_FIX), (7, Quality.NO_FIX), (8, Quality.NO_FIX)],
 )  # fmt: skip
 def test_only_a_fix_is_good_and_only_a_float_uncertain(quality: int, expected: Quality) -> None:
-    (frame,) = receiver(Clock()).feed(gga("120000.00", quality) + gst("120000.00"))
+    clock = Clock()
+    (frame,) = said(receiver(clock), clock, gga("120000.00", quality) + gst("120000.00"))
     sample = named(frame)
     for point in ("east", "north", "up", "sd_east", "latitude", "height"):
         assert sample[point][1] == expected
@@ -263,15 +275,17 @@ def test_only_a_fix_is_good_and_only_a_float_uncertain(quality: int, expected: Q
 
 
 def test_a_position_without_its_height_has_no_displacement() -> None:
-    (frame,) = receiver(Clock()).feed(gga("120000.00", 4, height="") + gst("120000.00"))
+    clock = Clock()
+    (frame,) = said(receiver(clock), clock, gga("120000.00", 4, height="") + gst("120000.00"))
     assert named(frame)["up"][1] == Quality.NOT_A_NUMBER
     assert named(frame)["latitude"][1] == Quality.GOOD
 
 
 def test_a_receiver_that_searches_still_says_so() -> None:
-    device = receiver(Clock())
+    clock = Clock()
+    device = receiver(clock)
     device.feed(line("GPGGA,,,,,,0,00,99.99,,,,,,"))
-    (frame,) = device.feed(line("GPGGA,,,,,,0,00,99.99,,,,,,") + gga("120001.00"))
+    frame, *_ = said(device, clock, line("GPGGA,,,,,,0,00,99.99,,,,,,"))
     assert named(frame)["fix"] == (0.0, Quality.GOOD)
     assert named(frame)["east"][1] == Quality.NO_FIX
 
@@ -284,7 +298,7 @@ def test_a_fast_receiver_is_thinned_to_one_frame_a_period() -> None:
         utc = f"1200{second:02}.00"
         ticks += [f.tick_ns for f in device.feed(gga(utc) + gst(utc))]
         clock.advance(1.0)
-    assert ticks == [NOON, NOON + 10**10, NOON + 2 * 10**10, NOON + 3 * 10**10]
+    assert ticks == [NOON, NOON + 10**10, NOON + 2 * 10**10]
 
 
 @pytest.mark.parametrize("dated", [True, False])
@@ -310,15 +324,23 @@ def test_the_receivers_date_outweighs_a_clock_that_is_days_off() -> None:
     device.feed(line("GNZDA,120000.00,18,03,2020,00,00"))
     clock.advance(1.0)
     clock.wall += 77 * DAY_NS  # and steps
-    (frame,) = device.feed(gga("120001.00") + gst("120001.00"))
+    (frame,) = said(device, clock, gga("120001.00") + gst("120001.00"))
     assert frame.tick_ns == NOON + 10**9
+
+
+def test_a_date_that_the_receiver_calls_void_is_none() -> None:
+    device = receiver(Clock())
+    device.feed(line("GNRMC,120000.00,V,,,,,0.0,0.0,060180,,,N"))
+    assert device.told is None
+    device.feed(line("GNRMC,120000.00,A,4134.5,N,09345.0,W,0.0,0.0,180320,,,R"))
+    assert device.told == (NOON - 5 * 10**9, 5 * 10**9)
 
 
 def test_a_receiver_whose_week_number_began_anew_is_put_right() -> None:
     clock = Clock()
     device = receiver(clock)
     device.feed(line("GNRMC,120000.00,A,4134.5,N,09345.0,W,0.0,0.0,020800,,,R"))  # 1,024 weeks before
-    (frame,) = device.feed(gga("120000.00") + gst("120000.00"))
+    (frame,) = said(device, clock, gga("120000.00") + gst("120000.00"))
     assert frame.tick_ns == NOON
 
 
@@ -369,8 +391,21 @@ def test_the_origin_itself_has_not_moved() -> None:
     assert ORIGIN.displacement()(41.5750, -93.7506, 249.0) == (0.0, 0.0, 0.0)
 
 
+@given(st.floats(-90.0, 90.0), st.floats(-180.0, 180.0), st.floats(-500.0, 9000.0))
+def test_earth_centred_and_back_is_where_one_was(lat: float, lon: float, h: float) -> None:
+    there = ecef_m(lat, lon, h)
+    assert ecef_m(*geodetic(*there)) == pytest.approx(there, abs=2e-8)
+    assert geodetic(*there)[2] == pytest.approx(h, abs=1e-7)
+
+
+def test_a_reference_counts_what_has_been_moved_since() -> None:
+    moved = Reference(-5654.4012, 12167.7631, -42.3190).displacement()(-5654.4000, 12167.7600, -42.3200)
+    assert moved == pytest.approx((1.2, -3.1, -1.0), abs=1e-6)
+
+
 def test_an_origin_that_lies_nowhere_is_named() -> None:
     assert not mistakes(ORIGIN)
+    assert [key for key, _ in mistakes(Reference(math.nan, 0.0, 1e5))] == ["east_m", "up_m"]
     assert [key for key, _ in mistakes(Baseline(91.0, 181.0, 84_000.0))] == [
         "latitude_deg", "longitude_deg", "height_m",
     ]  # fmt: skip
