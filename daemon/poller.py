@@ -1,14 +1,12 @@
-"""One task per line owns it: schedule, read, back off, reopen.
+"""One task per line owns it: ask in turn, read, back off, reopen.
 
-`PolledLine` asks devices in turn. Ticks are multiples of a device's period on the clock's schedule; the
-poll with the earliest deadline (its tick plus its period) goes first. A poll that could not begin before
-its next tick is an overrun: the ticks in between are counted, told as missing and never piled up, but a
-round that has begun is finished, so that what the devices of one line say of a tick stays together. Work
-asked for by people or outputs goes ahead of routine polls and takes its turn in the same task, so nobody
-else ever touches the line.
+`PolledLine` asks devices in turn, as `daemon.schedule` decides. Every tick of a device is told once: with
+what it said, or with the reason why there is nothing. Work asked for by people or outputs goes ahead of
+routine polls and takes its turn in the same task, so nobody else ever touches the line.
 
-A device that stays silent is asked less and less: each attempt costs the bus up to `cost_s`, so the next
-waits 2, 4, ... 20 times that (with jitter), which bounds a dead device to a twentieth of the bus.
+A device that was well and fails is asked a second time for the same tick, after all others of that tick. One
+that stays silent rests after each attempt: 4, 16, then 20 times the bus time the attempt took, less some
+jitter. That bounds a dead device to a twentieth of the bus, and its return to 20 unanswered requests.
 
 `StreamLine` listens to a device that speaks by itself, and says so for each tick in which nothing came.
 """
@@ -16,13 +14,14 @@ waits 2, 4, ... 20 times that (with jitter), which bounds a dead device to a twe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from daemon.clock import NS
+from daemon.schedule import Schedule, Slot, What, back_off
 from drivers.contract import Busy, DeviceError, LineDown
 from drivers.sample import Frame, Quality
 
@@ -39,9 +38,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 JOBS = 16  # on-demand work waiting for a line; a further one is refused
-BACK_OFF_MOST = 20  # a silent device is asked again after at most so many times what asking costs
-REOPEN_FIRST_S, REOPEN_MOST_S = 0.2, 5.0
-BEAT_S = 5.0  # a line's task shows at least so often that it is alive
+REOPEN_FIRST_S, REOPEN_MOST_S = 0.2, 3.0
+BEAT_S = 1.0  # a line's task shows at least so often that it is alive, and looks after its port
+PATIENCE_S = 30.0  # and is taken for hung after so long without, beyond what asking its devices may take
 
 
 class LineBusy(RuntimeError):
@@ -72,39 +71,42 @@ class Reopen:
     def __init__(self, random_: random.Random) -> None:
         self._random = random_
         self._delay_s = REOPEN_FIRST_S
-        self._next_s = 0.0
+        self.next_s = 0.0
 
     def is_time(self, now_s: float) -> bool:
-        return now_s >= self._next_s
+        return now_s >= self.next_s
 
     def failed(self, now_s: float) -> None:
-        self._next_s = now_s + self._random.uniform(0.0, self._delay_s)
+        self.next_s = now_s + self._random.uniform(0.0, self._delay_s)
         self._delay_s = min(2 * self._delay_s, REOPEN_MOST_S)
 
     def heard(self) -> None:
         self._delay_s = REOPEN_FIRST_S
-        self._next_s = 0.0
+        self.next_s = 0.0
 
 
-@dataclass(slots=True)
-class PolledUnit:
+class PolledUnit(Slot):
     """A device on a line, and what the poller knows of it.
 
-    `cost_s` is the bus time (real seconds) that an unanswered request takes: the longer of its deadline and
-    the silence kept after it.
+    Args:
+        driver: the device.
+        every_ns: its period.
+        cost_s: bus time (real seconds) that an unanswered request takes: the longer of its deadline and the
+            silence kept after it. What a device does take is measured; this is for the watchdog's patience.
+        wake_s: how long it is not to be believed after its power comes.
     """
 
-    driver: PolledDriver
-    every_ns: int
-    cost_s: float
-    due_ns: int = 0
-    failures: int = 0
-    ask_again_s: float = 0.0
-    up: bool | None = field(default=None)
+    __slots__ = ("again", "cost_s", "driver", "failures", "up", "wake_s", "why")
 
-    @property
-    def deadline_ns(self) -> int:
-        return self.due_ns + self.every_ns
+    def __init__(self, driver: PolledDriver, every_ns: int, cost_s: float, wake_s: float = 0.0) -> None:
+        super().__init__(every_ns)
+        self.driver = driver
+        self.cost_s = cost_s
+        self.wake_s = wake_s
+        self.failures = 0  # ticks in a row
+        self.again = False  # this tick was asked for in vain once
+        self.up: bool | None = None
+        self.why = Quality.OVERRUN  # what a tick carries that cannot be asked any more
 
 
 class PolledLine:
@@ -116,37 +118,52 @@ class PolledLine:
         self.id = line.name
         self._line = line
         self._units = list(units)
+        self._schedule = Schedule(self._units)
         self._clock = clock
         self._observer = observer
         self._random = random.Random(seed or None)  # noqa: S311 -- jitter, no secret
         self._reopen = Reopen(self._random)
         self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(JOBS)
-        self._round_ns = 0
         self._steps = clock.steps
+        self._noisy = False
         self.beat_s = 0.0
-        self.patience_s = 6 * BEAT_S + sum(unit.cost_s for unit in self._units)
+        self.patience_s = PATIENCE_S + sum(unit.cost_s for unit in self._units)
         self.up: bool | None = None
 
     async def run(self) -> None:
         """Poll until cancelled."""
         self._align()
+        self._let_wake()
         try:
             while True:
                 self.beat_s = asyncio.get_running_loop().time()
+                self._mark_noise()
                 while not self._jobs.empty():
                     await self._jobs.get_nowait()()
-                unit = self._next_due()
-                if unit is None:
+                if self._clock.steps != self._steps:
+                    self._align()
+                turn = self._schedule.turn(self._clock.schedule_ns())
+                if turn is None:
                     await self._wait()
+                elif turn.what is What.ASK:
+                    await self._poll(turn.slot, turn.tick)
                 else:
-                    await self._poll(unit)
+                    self._not_asked(turn.slot, turn.what, turn.tick, turn.ticks)
         finally:
             self._line.close()
 
+    def set_every(self, device: str, every_ns: int) -> int:
+        """Poll `device` at another period from now on; returns the first tick that belongs to it."""
+        unit = next(each for each in self._units if each.driver.device == device)
+        with contextlib.suppress(asyncio.QueueFull):  # then it is awake
+            self._jobs.put_nowait(_look_again)
+        return unit.set_every(every_ns, self._clock.schedule_ns())
+
     async def submit(self, work: Callable[[Line], Awaitable[T]]) -> T:
-        """Have `work` done on the line ahead of routine polls; its result or its WireError comes back.
+        """Have `work` done on the line ahead of routine polls; its result or its error comes back.
 
         Raises:
+            WireError, LookupError, ValueError: from `work`.
             LineBusy: JOBS pieces of work are waiting already.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -155,12 +172,14 @@ class PolledLine:
             try:
                 await self._must_open()
                 result = await work(self._line)
-            except (DeviceError, LineDown) as error:
+            except (DeviceError, LineDown, LookupError, ValueError) as error:
                 if not done.done():
                     done.set_exception(error)
             else:
                 if not done.done():
                     done.set_result(result)
+            finally:
+                done.cancel()  # nothing happens if it is done; else nobody waits for ever
 
         try:
             self._jobs.put_nowait(job)
@@ -175,116 +194,134 @@ class PolledLine:
 
     # -- schedule ------------------------------------------------------------------------------------
 
-    def _next_due(self) -> PolledUnit | None:
-        if self._clock.steps != self._steps:
-            self._align()
-        now_ns = self._clock.schedule_ns()
-        while True:
-            unit = None
-            for each in self._units:
-                if each.due_ns <= now_ns and (unit is None or each.deadline_ns < unit.deadline_ns):
-                    unit = each
-            if unit is None:
-                return None
-            latest_ns = now_ns - now_ns % unit.every_ns
-            if unit.due_ns == self._round_ns or latest_ns <= unit.due_ns:
-                self._round_ns = unit.due_ns
-                return unit
-            self._skip_to(unit, latest_ns)
-
-    def _skip_to(self, unit: PolledUnit, latest_ns: int) -> None:
-        ticks = (latest_ns - unit.due_ns) // unit.every_ns
-        self._observer.overrun(self.id, ticks)
-        self._missing(unit.driver.blocks, unit.due_ns, Quality.OVERRUN)
-        unit.due_ns = latest_ns
-
     def _align(self) -> None:
         """Every device's next tick anew: at the start, and after the wall clock stepped."""
-        now_ns = self._clock.schedule_ns()
         self._steps = self._clock.steps
+        self._schedule.align(self._clock.schedule_ns())
+
+    def _let_wake(self) -> None:
+        """After a power cut the instruments begin when the gateway does; uptime says how long ago."""
+        uptime_s = asyncio.get_running_loop().time()
         for unit in self._units:
-            unit.due_ns = now_ns - now_ns % unit.every_ns + unit.every_ns
+            if unit.wake_s > uptime_s:
+                self._rest(unit, unit.wake_s - uptime_s)
+
+    def _rest(self, unit: PolledUnit, real_s: float) -> None:
+        unit.rest_until = self._clock.schedule_ns() + int(real_s * NS * self._clock.rate)
+
+    def _not_asked(self, unit: PolledUnit, what: What, tick_ns: int, ticks: int) -> None:
+        if what is What.BACK_OFF:
+            self._missing(unit, tick_ns, Quality.BACK_OFF if unit.up is False else Quality.BUSY)
+            unit.served()
+        elif not self._line.is_open:
+            self._missing(unit, tick_ns, Quality.LINE_DOWN)
+        else:
+            self._observer.overrun(self.id, ticks)
+            self._missing(unit, tick_ns, unit.why)
+            unit.again, unit.why = False, Quality.OVERRUN
 
     async def _wait(self) -> None:
-        """Until the next tick or the next piece of work."""
+        """Until the next tick, the next piece of work, or the time to open a lost port."""
         now_ns = self._clock.schedule_ns()
-        next_ns = min((unit.due_ns for unit in self._units), default=now_ns + NS)
-        wait_s = min(max(0.0, (next_ns - now_ns) / NS / self._clock.rate), BEAT_S)
+        release_ns = self._schedule.next_release()
+        wait_s = BEAT_S
+        if release_ns is not None:
+            wait_s = min(max(0.0, (release_ns - now_ns) / NS / self._clock.rate), wait_s)
+        if not self._line.is_open:
+            wait_s = min(max(0.0, self._reopen.next_s - asyncio.get_running_loop().time()), wait_s)
         try:
             async with asyncio.timeout(wait_s):
                 job = await self._jobs.get()
         except TimeoutError:
+            await self._opened()  # a port that is back is found without waiting for a tick
             return
         await job()
 
     # -- one poll ------------------------------------------------------------------------------------
 
-    async def _poll(self, unit: PolledUnit) -> None:
-        tick_ns = unit.due_ns
-        try:
-            if not await self._opened():
-                self._missing(unit.driver.blocks, tick_ns, Quality.LINE_DOWN)
-            elif asyncio.get_running_loop().time() < unit.ask_again_s:
-                self._missing(unit.driver.blocks, tick_ns, Quality.BACK_OFF)
-            else:
-                await self._ask(unit, tick_ns)
-        finally:
-            unit.due_ns += unit.every_ns
+    async def _poll(self, unit: PolledUnit, tick_ns: int) -> None:
+        if not await self._opened():
+            self._missing(unit, tick_ns, Quality.LINE_DOWN)
+        elif await self._asked_in_vain(unit, tick_ns):
+            return  # the tick stays due, behind its equals
+        unit.again, unit.why = False, Quality.OVERRUN
+        unit.served()
 
-    async def _ask(self, unit: PolledUnit, tick_ns: int) -> None:
+    async def _asked_in_vain(self, unit: PolledUnit, tick_ns: int) -> bool:
+        """Ask once, and tell the tick; True where it is to be asked a second time instead."""
         loop = asyncio.get_running_loop()
-        attempts = 2 if unit.failures == 0 and unit.up else 1  # one retry for a device that was well
-        for attempt in range(attempts):
-            began_s = loop.time()
-            try:
-                frames = await unit.driver.poll(self._line, tick_ns)
-            except LineDown as error:
-                self._reopen.failed(loop.time())
-                self._line_state(up=False, error=str(error))
-                self._observer.device_error(self.id, unit.driver.device, "line-down")
-                self._missing(unit.driver.blocks, tick_ns, Quality.LINE_DOWN)
-                return
-            except Busy:
-                self._observer.device_error(self.id, unit.driver.device, "busy")
-                self._answered(unit)
-                self._missing(unit.driver.blocks, tick_ns, Quality.BUSY)
-                return
-            except DeviceError as error:
-                self._observer.device_error(
-                    self.id, unit.driver.device, error.quality.name.lower().replace("_", "-")
-                )
-                if attempt + 1 == attempts:
-                    self._failed(unit, error)
-                    self._missing(unit.driver.blocks, tick_ns, error.quality)
-            else:
-                self._observer.polled(self.id, loop.time() - began_s)
-                self._answered(unit)
+        began_s, busy_s = loop.time(), self._line.busy_s
+        try:
+            frames = await unit.driver.poll(self._line, tick_ns)
+        except LineDown as error:
+            self._reopen.failed(loop.time())
+            self._line_state(up=False, error=str(error))
+            self._observer.device_error(self.id, unit.driver.device, "line-down")
+            self._missing(unit, tick_ns, Quality.LINE_DOWN)
+        except Busy:
+            self._observer.device_error(self.id, unit.driver.device, "busy")
+            self._answered(unit)
+            self._missing(unit, tick_ns, Quality.BUSY)
+        except DeviceError as error:
+            reason = error.quality.name.lower().replace("_", "-")
+            self._observer.device_error(self.id, unit.driver.device, reason)
+            if unit.up and not unit.failures and not unit.again:
+                unit.again, unit.yields, unit.why = True, True, error.quality
+                return True
+            took_s = loop.time() - began_s
+            self._failed(unit, error, took_s, max(took_s, self._line.busy_s - busy_s))
+            self._missing(unit, tick_ns, error.quality)
+        else:
+            self._observer.polled(self.id, loop.time() - began_s)
+            if self._answered(unit):
                 for frame in frames:
                     self._observer.take(frame)
-                return
+            else:
+                self._missing(unit, tick_ns, Quality.BUSY)
+        return False
 
-    def _missing(self, blocks: Sequence[Block], tick_ns: int, why: Quality) -> None:
-        _tell_missing(self._observer, self._clock, blocks, tick_ns, why)
+    def _missing(self, unit: PolledUnit, tick_ns: int, why: Quality) -> None:
+        _tell_missing(self._observer, self._clock, unit.driver.blocks, tick_ns, why)
 
     # -- health --------------------------------------------------------------------------------------
 
-    def _answered(self, unit: PolledUnit) -> None:
+    def _answered(self, unit: PolledUnit) -> bool:
+        """False where the answer proves only that power is back, and the device must wake first."""
         self._reopen.heard()
-        unit.failures = 0
-        unit.ask_again_s = 0.0
-        if unit.up is not True:
-            unit.up = True
+        was, unit.up = unit.up, True
+        unit.failures, unit.rest_until, unit.yields = 0, 0, False
+        if was is not True:
             self._observer.device_state(self.id, unit.driver.device, up=True, error="")
+        if was is False and unit.wake_s:
+            self._rest(unit, unit.wake_s)
+            return False
+        return True
 
-    def _failed(self, unit: PolledUnit, error: DeviceError) -> None:
+    def _failed(self, unit: PolledUnit, error: DeviceError, took_s: float, cost_s: float) -> None:
+        """Count it; from the second failure on let the device rest, `cost_s` being what it took of the bus.
+
+        Of that, `took_s` have passed; the rest is silence that the line still keeps.
+        """
         unit.failures += 1
-        if unit.failures > 1:
-            times = min(2 ** (unit.failures - 1), BACK_OFF_MOST)
-            pause_s = times * unit.cost_s * self._random.uniform(0.75, 1.0)
-            unit.ask_again_s = asyncio.get_running_loop().time() + pause_s
-        if unit.up is not False and unit.failures > 1:
+        unit.yields = True
+        if unit.failures == 1 and not self._line.noisy:
+            return
+        self._rest(unit, cost_s - took_s + back_off(unit.failures, self._random.random()) * cost_s)
+        if unit.up is not False:
             unit.up = False
             self._observer.device_state(self.id, unit.driver.device, up=False, error=str(error))
+
+    def _mark_noise(self) -> None:
+        """Say once that a line is full of noise; when it is quiet again, ask everybody anew."""
+        if self._line.noisy == self._noisy:
+            return
+        self._noisy = not self._noisy
+        if self._noisy:
+            log.warning("line %s is full of bytes that answer nothing: noise, or another master", self.id)
+        else:
+            log.info("line %s is quiet again", self.id)
+            for unit in self._units:
+                unit.rest_until = 0
 
     async def _must_open(self) -> None:
         if not await self._opened():
@@ -314,6 +351,10 @@ class PolledLine:
                 log.warning("line %s is down: %s", self.id, error)
 
 
+async def _look_again() -> None:
+    """Work that only wakes the line, because its ticks have changed."""
+
+
 def _tell_missing(
     observer: Observer, clock: Clock, blocks: Sequence[Block], tick_ns: int, why: Quality
 ) -> None:
@@ -330,39 +371,66 @@ class StreamLine:
         self.id = name
         self._wire = wire
         self._driver = driver
-        self._every_ns = every_ns
+        self._slot = Slot(every_ns)
         self._clock = clock
+        self._steps = clock.steps
         self._observer = observer
         self._reopen = Reopen(random.Random())  # noqa: S311 -- jitter, no secret
         self._ticks_heard: deque[int] = deque(maxlen=8)
+        self._changed = asyncio.Event()  # its ticks have: look again when this one closes
         self._quiet_ticks = 0
         self._is_open = False
         self.beat_s = 0.0
-        self.patience_s = 6 * BEAT_S
+        self.patience_s = PATIENCE_S
         self._up: bool | None = None
 
     async def run(self) -> None:
         """Listen until cancelled; after each tick say whether anything came for it."""
+        self._align()
         try:
             while True:
-                now_ns = self._clock.schedule_ns()
-                tick_ns = now_ns - now_ns % self._every_ns
-                await self._listen_until(tick_ns + self._every_ns + self._every_ns // 2)
-                self._close_tick(tick_ns)
+                latest_ns = self._slot.latest(self._clock.schedule_ns())
+                if self._clock.steps != self._steps or latest_ns - self._slot.due > 8 * self._slot.every:
+                    self._align()
+                await self._listen()
+                self._close_tick(self._slot.due)
+                self._slot.served()
         finally:
             self._wire.close()
 
-    async def _listen_until(self, end_ns: int) -> None:
-        """Until an instant of the schedule; meanwhile open what is not open."""
-        steps = self._clock.steps
-        while self._clock.steps == steps and (left_ns := end_ns - self._clock.schedule_ns()) > 0:
+    def set_every(self, device: str, every_ns: int) -> int:
+        """Thin what `device` says to another period; returns the first tick that belongs to it."""
+        assert device == self._driver.device, f"{self.id} carries {self._driver.device} alone"
+        since_ns = self._slot.set_every(every_ns, self._clock.schedule_ns())
+        self._driver.rhythm.change(every_ns, since_ns)
+        self._changed.set()
+        return since_ns
+
+    def _align(self) -> None:
+        now_ns = self._clock.schedule_ns()
+        self._steps = self._clock.steps
+        self._slot.align(now_ns)
+        self._slot.serve(self._slot.latest(now_ns))
+
+    async def _listen(self) -> None:
+        """Until the tick closes; meanwhile open what is not open."""
+        while (
+            self._clock.steps == self._steps
+            and (left_ns := self._slot.closes() - self._clock.schedule_ns()) > 0
+        ):
             self.beat_s = asyncio.get_running_loop().time()
             await self._open()
             most_s = BEAT_S if self._is_open else REOPEN_FIRST_S
-            await asyncio.sleep(min(left_ns / NS / self._clock.rate, most_s))
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_ns / NS / self._clock.rate, most_s)):
+                    await self._changed.wait()
 
     def _heard(self, data: bytes) -> None:
-        for frame in self._driver.feed(data):
+        self._told(self._driver.feed(data))
+
+    def _told(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
             self._reopen.heard()
             self._ticks_heard.append(frame.tick_ns)
             self._observer.take(frame)
@@ -389,6 +457,7 @@ class StreamLine:
 
     def _close_tick(self, tick_ns: int) -> None:
         """Half a period after its end a tick without a solution is missing: silence is the only sign."""
+        self._told(self._driver.due())
         if tick_ns in self._ticks_heard:
             self._quiet_ticks = 0
             self._state(up=True, error="")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from drivers.line import Line
+    from drivers.rhythm import Rhythm
     from drivers.sample import Block, Frame
 
 
@@ -77,9 +78,10 @@ class PolledDriver(Protocol):
 
 
 class StreamDriver(Protocol):
-    """A device that speaks by itself."""
+    """A device that speaks by itself, thinned to its rhythm."""
 
     device: str
+    rhythm: Rhythm
 
     @property
     def blocks(self) -> Sequence[Block]: ...
@@ -89,4 +91,8 @@ class StreamDriver(Protocol):
 
         `tick_ns` of a frame is the multiple of the device's period at or before the epoch's time.
         """
+        ...
+
+    def due(self) -> list[Frame]:
+        """The frames of periods that are over and wait for bytes that may never come."""
         ...

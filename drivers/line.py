@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 
 from drivers.contract import BadReply, LineDown, NoReply, WireError
 from drivers.framing import error_of
+from drivers.timer import timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drivers.framing import Framing
+    from drivers.timer import Timer
     from drivers.wire import Wire
 
 _FAST_CHARACTER_S = 11 / 19200
@@ -33,6 +35,8 @@ _FAST_SILENCE_S = 0.00175  # Modbus over Serial Line 1.02, 2.5.1.1: fixed above 
 _RESYNC_QUIET_S = 0.005
 _LATENCY_S = 0.02  # an adapter may keep a received byte for 16 ms
 _NOISE_PATIENCE_S = 1.0
+_STRAY_SHARE = 0.25  # of the wire's time; more than that fills the bucket of stray bytes
+_STRAY_MOST_S = 1.0
 
 
 class _Waiter:
@@ -63,6 +67,7 @@ class Line:
         timeouts, bad_replies: requests that ended so.
         resyncs: silences held after a failure.
         busy_s: seconds in which the line was taken by a request or by such a silence.
+        told: what drivers broadcast on it: request -> the tick it was for, loop time at which it went out.
     """
 
     def __init__(self, wire: Wire, framing: Framing, name: str, *, paced: bool = True) -> None:
@@ -71,6 +76,7 @@ class Line:
         self.requests = self.bytes_sent = self.bytes_received = 0
         self.timeouts = self.bad_replies = self.resyncs = 0
         self.busy_s = 0.0
+        self.told: dict[bytes, tuple[int, float]] = {}
         self.is_open = False
         self._wire = wire
         self._framing = framing
@@ -84,9 +90,22 @@ class Line:
         self._taken = False
         self._pending: asyncio.Future[bytes] | None = None
         self._grant_timer: asyncio.TimerHandle | None = None
+        self._fine: Timer | None = None  # while a paced line is open
         self._hold_until = 0.0  # loop time; a reply to an abandoned request may come until then
         self._quiet_since = 0.0  # loop time of the last byte, sent or received
         self._suspicious = False  # bytes that nobody asked for may be about
+        self._stray_s, self._stray_at = 0.0, 0.0  # wire time of bytes nobody asked for, leaking away
+        self._received_before = 0  # `bytes_received` when the request under way was sent
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether unit 0 means everybody; behind Modbus TCP it is a unit like others."""
+        return not self._framing.names_requests
+
+    @property
+    def noisy(self) -> bool:
+        """Whether bytes that answer nothing fill a quarter of the wire's time and more, for seconds."""
+        return self._stray_s > 0.0 and self._strays(0) > _STRAY_MOST_S / 2
 
     async def open(self) -> None:
         """Open the port; nothing happens if it is open.
@@ -99,6 +118,8 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._framing.reset()
         await self._wire.open(self._on_bytes, self._on_loss)
+        if self._silence_s:
+            self._fine = timer(self._loop, self._fine_came)
         self._quiet_since = self._loop.time()
         self.is_open = True
 
@@ -142,7 +163,7 @@ class Line:
         try:
             if not self.is_open:  # lost in the instant between the turn and this line
                 raise LineDown(f"line {self.name} is not open")
-            if unit == 0 and not self._framing.names_requests:
+            if unit == 0 and self.broadcasts:
                 self._send(self._framing.request(unit, pdu, 0))
                 return b""
             adu = self._framing.request(unit, pdu, reply_bytes)
@@ -181,6 +202,7 @@ class Line:
         if self.on_trace is not None:
             self.on_trace("tx", time.time_ns(), adu)
         self.requests += 1
+        self._received_before = self.bytes_received
         self.bytes_sent += len(adu)
         self._quiet_since = self._loop.time() + len(adu) * self._character_s
         self._wire.write(adu)
@@ -191,6 +213,7 @@ class Line:
         heard = self._framing.heard
         if heard:
             self.bad_replies += 1
+            self._strays(self.bytes_received - self._received_before)
             pending.set_exception(BadReply(f"no valid answer on line {self.name}, only: {heard.hex(' ')}"))
         else:
             self.timeouts += 1
@@ -201,6 +224,14 @@ class Line:
         self._suspicious = True
         self._hold_until = until
         self.busy_s += max(0.0, until - self._loop.time())
+
+    def _strays(self, count: int) -> float:
+        """Take so many stray bytes into account; seconds of wire time in the leaky bucket."""
+        now = self._loop.time()
+        left_s = max(0.0, self._stray_s - _STRAY_SHARE * (now - self._stray_at))
+        self._stray_s = min(left_s + count * self._character_s, _STRAY_MOST_S)
+        self._stray_at = now
+        return self._stray_s
 
     # What the wire calls.
 
@@ -222,6 +253,7 @@ class Line:
                 pending.set_exception(bad)
             return
         if pending is None or pending.done():
+            self._strays(len(data))
             self._suspicious = not self._framing.names_requests
             if reply is not None and self._hold_until > now:
                 # The reply that was given up: nothing else can come, so the silence may end.
@@ -233,6 +265,9 @@ class Line:
 
     def _on_loss(self, down: LineDown) -> None:
         self.is_open = False
+        if self._fine is not None:
+            self._fine.close()
+            self._fine = None
         if self._pending is not None and not self._pending.done():
             self._pending.set_exception(down)
         for lane in (self._urgent, self._routine):
@@ -271,11 +306,7 @@ class Line:
         return max(self._hold_until, min(self._quiet_since + quiet_s, patience))
 
     def _arm(self) -> None:
-        """Look again when the first in the queue may go.
-
-        Always by a timer, if only of zero seconds: asyncio runs timers after it has read what the wire
-        holds, so nothing that came while the program was busy elsewhere is younger than the request.
-        """
+        """Look again when the first in the queue may go."""
         if self._grant_timer is not None:
             self._grant_timer.cancel()
             self._grant_timer = None
@@ -284,10 +315,24 @@ class Line:
                 lane.popleft()
         lane = self._urgent or self._routine
         if lane and not self._taken:
+            now = self._loop.time()
             ready = self._ready_at(lane[0].gap_s, lane[0].since)
-            self._grant_timer = self._loop.call_at(ready, self._grant)
+            if self._fine is None or ready <= now:
+                self._grant_timer = self._loop.call_at(ready, self._grant)
+            else:
+                self._fine.set(ready)
+
+    def _fine_came(self) -> None:
+        """The gap is over, to the microsecond.
+
+        Still by a timer of the loop, of zero seconds: asyncio runs timers after it has read what the wire
+        holds, so nothing that came while the program was busy elsewhere is younger than the request.
+        """
+        if self._grant_timer is None:
+            self._grant_timer = self._loop.call_at(0.0, self._grant)
 
     def _grant(self) -> None:
+        self._grant_timer = None
         lane = self._urgent or self._routine
         if (
             lane

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import struct
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest
-from pymodbus.pdu.register_message import (
-    ReadHoldingRegistersRequest,
-    ReadInputRegistersRequest,
-    WriteMultipleRegistersRequest,
-    WriteSingleRegisterRequest,
-)
-
+from drivers.coalesce import Request, coalesce, divide
 from drivers.contract import BadReply, Busy, Refused
 from drivers.decode import TYPES
-from drivers.model import CompiledBlock, DiscardStep, ReadStep, WaitStep, WriteStep
+from drivers.framing import ModbusRefused
+from drivers.model import DiscardStep, ReadStep, WaitStep, WriteStep
+from drivers.pdu import read_pdu, write_pdu
 from drivers.sample import Frame
 
 if TYPE_CHECKING:
@@ -27,12 +25,10 @@ if TYPE_CHECKING:
     from drivers.sample import Block
     from drivers.wire import SerialMode
 
-_READ = {
-    1: ReadCoilsRequest,
-    2: ReadDiscreteInputsRequest,
-    3: ReadHoldingRegistersRequest,
-    4: ReadInputRegistersRequest,
-}
+__all__ = ["ModbusDevice", "read_pdu", "write_pdu"]
+
+log = logging.getLogger(__name__)
+
 _REPLY_HEAD_BYTES = 2  # function code, byte count
 _WRITE_REPLY_BYTES = 5
 _COIL = 5
@@ -42,26 +38,36 @@ _REGISTERS = 16
 _REQUEST_CHARACTERS = 8
 _REPLY_FRAME_CHARACTERS = 5
 _WRITE_16_CHARACTERS = 11
+_NO_SUCH_REGISTERS = (2, 3)  # exceptions that a device may mean for one register of many
+_BROADCAST = 0
+_BROADCAST_REST_S = 0.1  # Modbus over Serial Line 1.02, 2.4.1: 100 to 200 ms
 
 
-def read_pdu(fn: int, at: int, count: int) -> bytes:
-    """The request that reads `count` coils (fn 1, 2) or registers (fn 3, 4) from address `at`.
+@dataclass(frozen=True, slots=True)
+class _Discard:
+    """A request whose answer is forgotten."""
 
-    Raises:
-        ValueError: address or count out of range.
-    """
-    request = _READ[fn](address=at, count=count)
-    return bytes((fn,)) + bytes(request.encode())
+    request: Request
 
 
-def write_pdu(fn: int, at: int, word: int) -> bytes:
-    """The request that writes one coil (fn 5) or one register (fn 6, 16).
+_Move = Request | _Discard | WriteStep | WaitStep
 
-    A coil's request has a register's shape; some makers put other numbers than FF00 and 0000 in it.
-    """
-    if fn == _REGISTERS:
-        return bytes((fn,)) + bytes(WriteMultipleRegistersRequest(address=at, registers=[word]).encode())
-    return bytes((fn,)) + bytes(WriteSingleRegisterRequest(address=at, registers=[word]).encode())
+
+def _cycle(compiled: CompiledProfile) -> list[_Move]:
+    """The profile's cycle with its reads joined, as far as nothing stands between them."""
+    bus, moves = compiled.bus, list[_Move]()
+    for kind, steps in groupby(compiled.steps, key=type):
+        if kind is ReadStep:
+            blocks = [step.block for step in steps if isinstance(step, ReadStep)]
+            moves += coalesce(blocks, bus.max_registers, bridge=bus.bridge_holes)
+            continue
+        for step in steps:
+            match step:
+                case DiscardStep(block):
+                    moves.append(_Discard(Request.of(block)))
+                case WriteStep() | WaitStep():
+                    moves.append(step)
+    return moves
 
 
 class ModbusDevice:
@@ -93,7 +99,7 @@ class ModbusDevice:
         self._timeout_s = bus.timeout_s if timeout_s is None else timeout_s
         slowest_s = bus.slowest_reply_s if slowest_reply_s is None else slowest_reply_s
         self._slowest_reply_s = max(slowest_s, self._timeout_s)
-        self._read_pdus = {b: read_pdu(b.fn, b.at, b.count) for b in compiled.blocks}
+        self._cycle = _cycle(compiled)
         read = {s.block for s in compiled.steps if isinstance(s, ReadStep)}
         self._blocks = tuple(b.block for b in compiled.blocks if b in read)
 
@@ -105,6 +111,11 @@ class ModbusDevice:
     def cost_s(self) -> float:
         """Bus time an unanswered request takes: its deadline, or the silence after it if that is longer."""
         return self._slowest_reply_s
+
+    @property
+    def wake_s(self) -> float:
+        """How long the device is not to be believed after its power comes."""
+        return self._compiled.bus.wake_s
 
     def words(self, point: str, frame: Frame) -> tuple[int, ...]:
         """The registers (or the one coil) a point stands in, as they came; none in a missing frame."""
@@ -129,17 +140,27 @@ class ModbusDevice:
                 cycle that writes met them, for then nothing was measured.
         """
         frames: dict[Block, Frame] = {}
-        for step in self._compiled.steps:
+        told_s: float | None = None  # when the last broadcast went out, perhaps for another device
+        at = 0
+        while at < len(self._cycle):
+            step = self._cycle[at]
             match step:
-                case ReadStep(block):
-                    frames[block.block] = await self._frame(line, block, tick_ns, urgent=urgent)
-                case DiscardStep(block):
+                case Request():
+                    if not await self._fetch(line, step, frames, tick_ns, urgent=urgent):
+                        self._cycle[at : at + 1] = divide(step)
+                        continue
+                case _Discard(request):
                     with contextlib.suppress(Refused, Busy):  # the reading that follows will say so
-                        await self._read(line, block, urgent=urgent)
+                        await self._read(line, request, urgent=urgent)
+                case WriteStep(write, value) if write.broadcast and line.broadcasts:
+                    told_s = await self._tell_all(line, write_pdu(write.fn, write.at, value), tick_ns)
                 case WriteStep(write, value):
                     await self._write(line, write, value, urgent=urgent)
                 case WaitStep(s):
-                    await asyncio.sleep(s)
+                    past_s = 0.0 if told_s is None else asyncio.get_running_loop().time() - told_s
+                    await asyncio.sleep(max(0.0, s - past_s))
+                    told_s = None
+            at += 1
         return [frames[block] for block in self._blocks]
 
     async def write(self, line: Line, name: str, on: bool) -> None:  # noqa: FBT001 -- agreed
@@ -178,32 +199,63 @@ class ModbusDevice:
         bus = self._compiled.bus
         around_s = max(bus.gap_s, 3.5 * character_s) + bus.turnaround_s
         total_s = 0.0
-        for step in self._compiled.steps:
+        for step in self._cycle:
             match step:
-                case ReadStep(block) | DiscardStep(block):
-                    characters = _REQUEST_CHARACTERS + _REPLY_FRAME_CHARACTERS + block.data_bytes
+                case (Request() as request) | _Discard(request):
+                    characters = _REQUEST_CHARACTERS + _REPLY_FRAME_CHARACTERS + request.data_bytes
                 case WriteStep(write, _):
-                    request = _WRITE_16_CHARACTERS if write.fn == _REGISTERS else _REQUEST_CHARACTERS
-                    characters = request + _REQUEST_CHARACTERS  # the reply is as long as a read request
+                    sent = _WRITE_16_CHARACTERS if write.fn == _REGISTERS else _REQUEST_CHARACTERS
+                    characters = sent + _REQUEST_CHARACTERS  # the reply is as long as a read request
                 case _:
                     continue
             total_s += characters * character_s + around_s
         return total_s
 
-    async def _frame(self, line: Line, block: CompiledBlock, tick_ns: int, *, urgent: bool) -> Frame:
+    async def _fetch(
+        self, line: Line, request: Request, frames: dict[Block, Frame], tick_ns: int, *, urgent: bool
+    ) -> bool:
+        """The frames of the request's blocks; False where the device refuses them together."""
         stamps = self._stamps
         try:
-            reply = await self._read(line, block, urgent=urgent)
+            reply = await self._read(line, request, urgent=urgent)
         except (Refused, Busy) as no:
-            return Frame.missing(block.block, tick_ns, stamps.wall_ns(), stamps.monotonic_ns(), no.quality)
+            if len(request.blocks) > 1 and isinstance(no, ModbusRefused) and no.code in _NO_SUCH_REGISTERS:
+                names = ", ".join(block.block.name for block in request.blocks)
+                log.warning("%s refuses %s in one request (%s); now in several", self.device, names, no)
+                return False
+            time_ns, mono_ns = stamps.wall_ns(), stamps.monotonic_ns()
+            for each in request.blocks:
+                frames[each.block] = Frame.missing(each.block, tick_ns, time_ns, mono_ns, no.quality)
+            return True
         time_ns, mono_ns = stamps.wall_ns(), stamps.monotonic_ns()
-        data = reply[_REPLY_HEAD_BYTES:]
-        numbers, values, qualities = block.decode(data)
-        return Frame(block.block, tick_ns, time_ns, mono_ns, numbers, values, qualities, data)
+        for each, data in request.parts(reply[_REPLY_HEAD_BYTES:]):
+            numbers, values, qualities = each.decode(data)
+            frames[each.block] = Frame(
+                each.block, tick_ns, time_ns, mono_ns, numbers, values, qualities, data
+            )
+        return True
 
-    async def _read(self, line: Line, block: CompiledBlock, *, urgent: bool) -> bytes:
-        size = _REPLY_HEAD_BYTES + block.data_bytes
-        return await self._ask(line, self._read_pdus[block], size, urgent=urgent)
+    async def _read(self, line: Line, request: Request, *, urgent: bool) -> bytes:
+        return await self._ask(line, request.pdu, _REPLY_HEAD_BYTES + request.data_bytes, urgent=urgent)
+
+    async def _tell_all(self, line: Line, pdu: bytes, tick_ns: int) -> float:
+        """Broadcast once for each tick, whoever of the line's devices comes first; when it went out."""
+        told_ns, told_s = line.told.get(pdu, (-1, 0.0))
+        if told_ns == tick_ns:
+            return told_s
+        rest_s = max(self._compiled.bus.turnaround_s, _BROADCAST_REST_S)
+        await line.transact(
+            _BROADCAST,
+            pdu,
+            reply_bytes=0,
+            timeout_s=0.0,
+            slowest_reply_s=0.0,
+            gap_s=self._compiled.bus.gap_s,
+            turnaround_s=rest_s,
+        )
+        now_s = asyncio.get_running_loop().time()
+        line.told[pdu] = (tick_ns, now_s)
+        return now_s
 
     async def _write(self, line: Line, write: Write, word: int, *, urgent: bool) -> None:
         await self._ask(line, write_pdu(write.fn, write.at, word), _WRITE_REPLY_BYTES, urgent=urgent)
@@ -212,7 +264,7 @@ class ModbusDevice:
         """The number of one point as it stands in the device now."""
         for block in self._compiled.blocks:
             if point in block.block.points:
-                reply = await self._read(line, block, urgent=True)
+                reply = await self._read(line, Request.of(block), urgent=True)
                 numbers, _, _ = block.decode(reply[_REPLY_HEAD_BYTES:])
                 return numbers[block.block.points.index(point)]
         raise BadReply(

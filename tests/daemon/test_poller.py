@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
 from daemon.clock import NS, Clock
-from daemon.poller import BACK_OFF_MOST, JOBS, LineBusy, PolledLine, PolledUnit
+from daemon.poller import JOBS, LineBusy, PolledLine, PolledUnit, StreamLine
+from daemon.schedule import BACK_OFF_MOST
 from drivers.contract import DeviceError, LineDown, NoReply, WireError
 from drivers.framing import MbapFraming
 from drivers.line import Line
+from drivers.rhythm import Rhythm
 from drivers.sample import Block, Frame, Quality
 from drivers.wire import TcpWire
 
@@ -74,7 +77,7 @@ class Scripted:
 
 @contextlib.asynccontextmanager
 async def polling(
-    *drivers: Scripted, every_s: float = 0.05, cost_s: float = 0.05
+    *drivers: Scripted, every_s: float = 0.05, cost_s: float = 0.05, wake_s: float = 0.0
 ) -> AsyncIterator[tuple[PolledLine, Recorder, asyncio.Server]]:
     """Drivers on a line to a TCP server that only accepts."""
 
@@ -85,7 +88,7 @@ async def polling(
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     recorder = Recorder()
-    units = [PolledUnit(d, round(every_s * NS), cost_s) for d in drivers]
+    units = [PolledUnit(d, round(every_s * NS), cost_s, wake_s) for d in drivers]
     line = PolledLine(
         Line(TcpWire("127.0.0.1", port), MbapFraming(), "L"), units, drivers[0].clock, recorder, 7
     )
@@ -238,3 +241,123 @@ async def test_a_wall_clock_that_steps_delays_no_poll(step_s: int) -> None:
     assert len(driver.asked) - before >= 4
     assert recorder.overruns == 0
     assert abs(driver.asked[-1] - clock.wall_ns()) < NS
+
+
+async def test_a_second_try_comes_after_the_others_of_the_same_tick() -> None:
+    clock = Clock()
+    order: list[tuple[str, int]] = []
+
+    class Listed(Scripted):
+        async def poll(self, line: Line, tick_ns: int) -> list[Frame]:
+            order.append((self.device, tick_ns))
+            return await super().poll(line, tick_ns)
+
+    first, second, third = (Listed(name, clock) for name in "abc")
+    async with polling(first, second, third, every_s=0.1) as (_, recorder, _):
+        await asyncio.sleep(0.25)
+        first.once = NoReply("lost")
+        order.clear()
+        await asyncio.sleep(0.2)
+    again = [tick for (device, tick), n in Counter(order).items() if device == "a" and n == 2]
+    assert len(again) == 1
+    assert [device for device, tick in order if tick == again[0]] == ["a", "b", "c", "a"]
+    assert ("a", False) not in recorder.states
+    assert again[0] in [frame.tick_ns for frame in recorder.of("a")]
+
+
+async def test_a_device_that_must_wake_is_believed_only_after_its_time() -> None:
+    clock = Clock()
+    device = Scripted("a", clock, error=NoReply("no power"))
+    async with polling(device, wake_s=0.4) as (_, recorder, _):
+        await asyncio.sleep(0.3)
+        assert ("a", False) in recorder.states
+        device.error = None
+        powered = clock.schedule_ns()
+        await asyncio.sleep(1.0)
+    first = recorder.of("a")[0].tick_ns
+    assert recorder.of("a", Quality.BUSY), "what it says at once after the power came is not believed"
+    assert first - powered >= 0.35 * NS
+    ticks = [frame.tick_ns for frame in recorder.frames]
+    assert ticks == sorted(set(ticks))
+
+
+async def test_a_period_changes_at_a_tick_of_the_new_one_and_back() -> None:
+    clock = Clock()
+    device = Scripted("a", clock)
+    async with polling(device, every_s=0.4) as (line, recorder, _):
+        await asyncio.sleep(0.5)
+        dense = line.set_every("a", NS // 10)
+        await asyncio.sleep(0.5)
+        calm = line.set_every("a", 2 * NS // 5)
+        await asyncio.sleep(1.0)
+    ticks = [frame.tick_ns for frame in recorder.frames]
+    assert {dense, calm} <= set(ticks)
+    assert all(b - a == NS // 10 for a, b in pairwise(t for t in ticks if dense <= t <= calm))
+    assert all(t % (2 * NS // 5) == 0 for t in ticks if t < dense or t >= calm)
+    assert len(ticks) == len(set(ticks))
+
+
+async def test_work_that_asks_for_what_does_not_exist_is_told_so_and_the_line_polls_on() -> None:
+    driver = Scripted("a", Clock())
+    async with polling(driver) as (line, recorder, _):
+
+        async def nonsense(wire: Line) -> None:
+            raise KeyError("no such write")
+
+        with pytest.raises(KeyError):
+            await line.submit(nonsense)
+        before = len(recorder.of("a"))
+        await asyncio.sleep(0.2)
+        assert len(recorder.of("a")) > before
+        assert recorder.overruns == 0
+
+
+class Talker:
+    """A device that speaks by itself, and whose ticks the test makes."""
+
+    def __init__(self) -> None:
+        self.device = "g"
+        self.rhythm = Rhythm(NS // 5)
+        self.blocks = (Block("g", "b", ("x",), ("",)),)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        ticks = {self.rhythm.tick(int(word)) for word in data.split()}
+        return [Frame(self.blocks[0], tick, tick, tick, (1,), (1.0,), b"\0") for tick in sorted(ticks)]
+
+    def due(self) -> list[Frame]:
+        return []
+
+
+async def test_a_stream_is_told_missing_at_the_rhythm_that_holds() -> None:
+    """It speaks only in the first half; every later tick is missing once, densely while that was asked for."""
+    clock, talker, recorder, heard = Clock(), Talker(), Recorder(), asyncio.Event()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(4):
+            writer.write(b"%d " % clock.wall_ns())
+            await asyncio.sleep(0.2)
+        await heard.wait()
+        writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    wire = TcpWire("127.0.0.1", server.sockets[0].getsockname()[1])
+    line = StreamLine("s", wire, talker, NS // 5, clock, recorder)
+    task = asyncio.create_task(line.run())
+    await asyncio.sleep(1.0)
+    dense = line.set_every("g", NS // 20)
+    await asyncio.sleep(0.5)
+    calm = line.set_every("g", NS // 5)
+    await asyncio.sleep(0.9)
+    task.cancel()
+    heard.set()
+    await asyncio.gather(task, return_exceptions=True)
+    server.close()
+    missing = [frame.tick_ns for frame in recorder.of("g", Quality.NO_REPLY)]
+    assert len(recorder.of("g")) >= 2
+    assert len(missing) == len(set(missing))
+    between = [tick for tick in missing if dense <= tick <= calm]
+    assert between[0] == dense
+    assert all(b - a == NS // 20 for a, b in pairwise(between))
+    after = [tick for tick in missing if tick >= calm]
+    assert len(after) >= 2
+    assert all(b - a == NS // 5 for a, b in pairwise(after))

@@ -11,6 +11,7 @@ import os
 import random
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,15 +25,19 @@ TIMEOUT_S = 0.01
 SLOWEST_S = 0.03
 MISATTRIBUTED = "misattributed"
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Plan = list[tuple[float, bytes]]
 
 
 class Faults:
     """Draws what a device does with one request; a third of the requests are answered as they should be."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, only: Sequence[str] = ()) -> None:
         self.random = random.Random(seed)
-        self.kinds = [getattr(self, name) for name in dir(self) if name.startswith("fault_")]
+        names = [f"fault_{name}" for name in only] or [n for n in dir(self) if n.startswith("fault_")]
+        self.kinds = [getattr(self, name) for name in names]
 
     def plan(self, request: bytes) -> Plan:
         fault = self.random.choice(self.kinds) if self.random.random() < 0.67 else None
@@ -56,6 +61,16 @@ class Faults:
 
     def fault_doubled(self, request: bytes) -> Plan:
         return [(0.0, answer(request) * 2)]
+
+    def fault_foreign_right_behind(self, request: bytes) -> Plan:
+        """A frame of the same unit, function and count that nobody asked for, before the next request."""
+        foreign = adu(request[0], request[1:2] + b"\x04" + self.random.randbytes(4))
+        return [(0.0, answer(request) + foreign)]
+
+    def fault_other_master(self, request: bytes) -> Plan:
+        """Another master asks another unit, and is answered, before our answer comes."""
+        other = adu(request[0] ^ 3, request[1:6])
+        return [(0.0, other + answer(other)), (0.002, answer(request))]
 
     def fault_torn(self, request: bytes) -> Plan:
         reply = answer(request)
@@ -99,11 +114,11 @@ class Faults:
         return [(0.0, adu(request[0], bytes((request[1] | 0x80, self.random.choice((2, 5, 6))))))]
 
 
-async def one_line(seed: int, count: int) -> Counter[str]:
+async def one_line(seed: int, count: int, only: Sequence[str] = ()) -> Counter[str]:
     """`count` requests, nearly all of one shape, so that only the silence can tell their replies apart."""
     server = RtuServer()
     server.last_moment_s = SLOWEST_S
-    faults = Faults(seed)
+    faults = Faults(seed, only)
     server.plan = faults.plan
     line = Line(SerialWire(server.port, Mode()), RtuFraming(), f"line {seed}")
     await line.open()
@@ -131,8 +146,11 @@ async def one_line(seed: int, count: int) -> Counter[str]:
     return tally
 
 
-async def campaign(lines: int, count: int, seed: int) -> Counter[str]:
-    runs = [asyncio.create_task(one_line(seed + i, count // lines), name=f"line {i}") for i in range(lines)]
+async def campaign(lines: int, count: int, seed: int, only: Sequence[str] = ()) -> Counter[str]:
+    """`count` requests on `lines` lines at once, with faults of these kinds or of all."""
+    runs = [
+        asyncio.create_task(one_line(seed + i, count // lines, only), name=f"line {i}") for i in range(lines)
+    ]
     total: Counter[str] = Counter()
     for tally in await asyncio.gather(*runs):
         total += tally
