@@ -19,7 +19,7 @@ from daemon.reading import parse_rfc3339, rfc3339
 from daemon.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import tzinfo
 
 Kind = Literal["channel", "item", "pond", "advice", "fault", "system"]
@@ -66,7 +66,9 @@ class Alarm(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One alarm as payload version 1 writes it; every change is a new Alarm with the same id.
 
     `level` is what holds now (`none` once gone), `was` the level before it last moved; `time` is that of
-    the last change, `due` the end of the local day on which it was raised. All times RFC 3339 UTC.
+    the last change, `due` the end of the local day on which it was raised, or of the night duty it fell to.
+    All times RFC 3339 UTC. `evidence` has, beside what the observation brought, `called` (who, one after
+    the other), `repeats` (how often it came back), `remeasured` (the neighbourhood at red), `latched`.
     """
 
     id: str
@@ -125,6 +127,7 @@ class Observation:
     value: float = math.nan
     limit: float = math.nan
     evidence: Mapping[str, object] | None = None
+    due_ns: int | None = None  # where it is to be handled sooner than other alarms
 
 
 class AlarmBook:
@@ -133,10 +136,21 @@ class AlarmBook:
     Args:
         alarms: the latest state of each alarm, as stored; closed ones are passed over.
         timezone: where the day ends on which an alarm is to be handled.
+        due: by when (ns, UTC) an alarm raised at that instant is to be handled; absent: the local midnight.
+        group_s: an acknowledged alarm that comes back so soon, and no higher, is no new one.
     """
 
-    def __init__(self, alarms: Iterable[Alarm] = (), *, timezone: tzinfo) -> None:
+    def __init__(
+        self,
+        alarms: Iterable[Alarm] = (),
+        *,
+        timezone: tzinfo,
+        due: Callable[[int], int] | None = None,
+        group_s: float = 0.0,
+    ) -> None:
         self._timezone = timezone
+        self._due = due
+        self._group_s = group_s
         self._open: dict[str, Alarm] = {}
         self.restore(alarms)
 
@@ -189,7 +203,7 @@ class AlarmBook:
             was="none",
             condition="present",
             response="new",
-            due=self._end_of_day(seen.time_ns),
+            due=self._due_at(seen),
             **about,
             **_told(seen),
         )
@@ -202,12 +216,36 @@ class AlarmBook:
         changes = _told(seen) | {"condition": condition, "level": level}
         if level != old.level:
             changes["was"] = old.level
-        back = old.condition == "gone"
-        higher = LEVELS.index(level) > LEVELS.index(old.level)
-        if back or higher:
+        rings = self._rings(old, level, seen.time_ns)
+        changes["evidence"] = {**changes["evidence"], **_carried(old, condition, rings=rings)}
+        if rings:
             changes |= {"response": "new", "by": None, "role": None, "note": None}
-            changes["due"] = self._end_of_day(seen.time_ns)
+            changes["due"] = self._due_at(seen)
         return msgspec.structs.replace(old, **changes)
+
+    def _rings(self, old: Alarm, level: Level, time_ns: int) -> bool:
+        """Whether people are asked anew: it is higher, or it came back and is no repeat of what they know."""
+        if old.condition != "gone":
+            return LEVELS.index(level) > LEVELS.index(old.level)
+        known = old.response in ("acknowledged", "assigned") and LEVELS.index(level) <= LEVELS.index(old.was)
+        return not (known and 0 <= time_ns - parse_rfc3339(old.time) < self._group_s * 1e9)
+
+    def attach(self, alarm_id: str, evidence: Mapping[str, object], reason: Reason | None = None) -> Alarm:
+        """Add to what an alarm rests on; it changes nothing else, and asks nobody anew.
+
+        Raises:
+            NotAllowed: no such alarm is open.
+        """
+        alarm = self.find(alarm_id)
+        alarm = msgspec.structs.replace(
+            alarm, evidence={**alarm.evidence, **evidence}, reason=reason or alarm.reason
+        )
+        self._open[_key(alarm_id)] = alarm
+        return alarm
+
+    def of(self, subject: Subject) -> Alarm | None:
+        """The open alarm about `subject`."""
+        return self._open.get(subject.key)
 
     def respond(
         self, alarm_id: str, deed: Deed, *, by: str, role: str | None, note: str | None, time_ns: int
@@ -238,8 +276,13 @@ class AlarmBook:
             self._open[_key(alarm_id)] = alarm
         return alarm
 
-    def _end_of_day(self, time_ns: int) -> str:
+    def _due_at(self, seen: Observation) -> str:
         """The local midnight that follows: an alarm is handled on the day it comes."""
+        time_ns = seen.time_ns
+        if seen.due_ns is not None:
+            return rfc3339(seen.due_ns)
+        if self._due is not None:
+            return rfc3339(self._due(time_ns))
         day = datetime.fromtimestamp(time_ns / 1e9, self._timezone).date() + timedelta(days=1)
         midnight = datetime.combine(day, time(), self._timezone).astimezone(UTC)
         return rfc3339(round(midnight.timestamp()) * 1_000_000_000)
@@ -257,6 +300,16 @@ def _told(seen: Observation) -> dict[str, Any]:
         "reason": seen.reason,
         "evidence": seen.evidence or {},
     }
+
+
+def _carried(old: Alarm, condition: Condition, *, rings: bool) -> dict[str, object]:
+    """What an alarm keeps of its evidence when it is observed anew."""
+    kept = {name: old.evidence[name] for name in ("repeats", "called") if name in old.evidence}
+    if rings:
+        kept.pop("called", None)
+    if (old.condition, condition) == ("gone", "present"):
+        kept["repeats"] = 1 + int(str(kept.get("repeats", 0)))
+    return kept
 
 
 def _key(alarm_id: str) -> str:

@@ -11,7 +11,9 @@ import contextlib
 import logging
 import os
 import signal
+from functools import partial
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -19,39 +21,60 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from daemon import alarms
+from daemon import audit as auditing
+from daemon import timekeeper as timekeeping
 from daemon.alarms import AlarmBook
+from daemon.audit import Audit, config_state, record_config
+from daemon.cadence import Cadence
 from daemon.channels import Channels, Source
 from daemon.check_devices import wanted
 from daemon.clock import NS, Clock, boot_id
 from daemon.control import Control
-from daemon.judge import STATE, Judge
+from daemon.duty import Calls, Roster
+from daemon.guard import Guard, Room
+from daemon.guard_verbs import GuardVerbs
+from daemon.judge import Judge
 from daemon.line_verbs import LineVerbs
+from daemon.manual import Manual
 from daemon.metrics import Endpoint, Metrics
+from daemon.modes import Modes
 from daemon.notify import Notifier
 from daemon.outputs import Output
 from daemon.pipeline import Pipeline
 from daemon.poller import PolledLine, PolledUnit, StreamLine
 from daemon.reading import rfc3339
+from daemon.remeasure import Remeasure
 from daemon.rules import HEARD, RulesFeed, Verdicts, supervise
-from daemon.spool import Spool
+from daemon.sealer import Sealer
+from daemon.spool import Keeping, Spool
 from daemon.state import State
+from daemon.stations import Stations
+from daemon.store_watch import StoreWatch
 from daemon.taps import TappedObserver, header
+from daemon.timekeeper import Timekeeper
+from daemon.uplink import orders
+from daemon.uplink.envelope import Gate
 from daemon.uplink.mqtt import RECONNECT_MOST_S, MqttUplink, Status
+from daemon.uplink.orders import Orders
 from daemon.verbs import Verbs
+from daemon.water import Water, local_day
 from daemon.writer import Writer
 from drivers import profile
 from drivers.framing import MbapFraming, RtuFraming
-from drivers.gnss.receiver import GnssReceiver
-from drivers.line import Line
+from drivers.gnss import codecs
+from drivers.gnss.receiver import GnssReceiver, Mount
 from drivers.modbus import ModbusDevice
-from drivers.recorder import Ring, Tap, TappedWire
+from drivers.recorder import Ring, Tap, TappedLine, TappedWire
 from drivers.wire import SerialWire, TcpWire
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from daemon.alarms import Alarm
     from daemon.config import DeviceTable, LineTable, Site, UplinkTable
+    from daemon.control import Verb
     from daemon.poller import Observer
+    from daemon.requests import Request
     from drivers.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -62,7 +85,6 @@ DRAIN_LOOK_S = 0.05
 DRAIN_S = 8.0  # at the end the uplinks may deliver for so long; units give 20 s to stop
 AGAIN_FIRST_S, AGAIN_MOST_S = 1.0, 30.0
 TRIM_EVERY_S = 600.0
-REPHASE_EVERY_S = 10.0
 
 
 def run(site: Site, run_dir: Path) -> int:
@@ -99,37 +121,62 @@ class _Core:
         )
         observe = self._metrics.commit_seconds.observe
         async with Spool.open(
-            Path(site.store.path), site.site.mode, boot_id(), clock=clock, on_commit_s=observe
+            Path(site.store.path),
+            site.site.mode,
+            boot_id(),
+            clock=clock,
+            keeping=keeping(site),
+            on_commit_s=observe,
+            on_gap=lambda reason: self._metrics.gaps.labels(reason).inc(),
         ) as spool:
             if spool.lost is not None:  # the gap record is committed already
                 log.error("%s: stream %s ends, %s begins", spool.lost.reason, spool.lost.of, spool.stream)
                 self._metrics.gaps.labels(spool.lost.reason).inc()
             await self._run(spool)
 
-    async def _run(self, spool: Spool) -> None:
+    async def _run(self, spool: Spool) -> None:  # noqa: PLR0915 -- it is the list of what there is
         site, clock, metrics = self._site, self._clock, self._metrics
         drivers = build_drivers(site, clock)
         channels = Channels(site.channels, sources(site, drivers))
         rows = [alarms.decode(row) for row in (await spool.alarms()).values()]
-        book = AlarmBook(rows, timezone=ZoneInfo(site.site.timezone))
-        judge = Judge(site, channels.groups, book)
+        room = build_room(site, clock, channels, rows)
+        book, judge = room.book, room.judge
         verdicts = Verdicts(site, spool.stream)
-        restore(await spool.states(), channels, judge, verdicts)
-        states = {**channels.states(), **judge.states(), **verdicts.states()}
+        stored = await spool.states()
+        restore(stored, channels, verdicts, room)
+        states = {**channels.states(), **verdicts.states(), **room.states()}
         writer = Writer(spool, clock, site, states, lambda reason: metrics.gaps.labels(reason).inc())
-        pipeline = Pipeline(site, channels, judge, book, writer, clock, metrics, verdicts)
+        writer.mode = room.modes.payload_mode
+        audit, timekeeper = self._witnesses(drivers, writer, states, stored)
+        guard = Guard(site, clock, room, audit)
+        pipeline = Pipeline(site, channels, room, guard, writer, clock, metrics, verdicts)
+        pipeline.keep_time(timekeeper)
         taps = {table.id: Tap(header(site, table), clock) for table in site.lines}
         lines = build_lines(site, drivers, clock, pipeline, taps)
+        for line in lines:  # a counter that begins with its first event hides that event from rate()
+            metrics.poll_overruns.labels(line)
         rings = build_rings(site, taps)
-        outputs = build_outputs(site, drivers, lines, pipeline)
-        pipeline.drive(outputs)
-        uplinks = [build_uplink(table, site, spool, clock, metrics) for table in site.uplinks]
+        outputs = build_outputs(site, drivers, lines, pipeline, clock)
+        remeasure = Remeasure(
+            site, sources(site, drivers), drivers, lines, outputs, clock, pipeline.remeasured
+        )
+        pipeline.pace(Cadence(site, judge, channels, lines, clock))
+        uplinks = [
+            build_uplink(table, site, spool, clock, metrics, pipeline, timekeeper) for table in site.uplinks
+        ]
+        sealer = build_sealer(site, spool, clock, audit, uplinks)
         feed = RulesFeed(self._run_dir / "rules.sock", site, spool, clock, pipeline.verdict)
-        state = State(site, clock, spool, pipeline, judge, book, lines, uplinks, writer)
+        state = State(site, clock, spool, pipeline, judge, book, lines, uplinks, writer, timekeeper)
+        guard.drive(outputs, lambda: not state.stuck(), remeasure)
         metrics.watch(state)
         metrics.watch(feed)
-        verbs = Verbs(site, clock, state, pipeline, book, drivers, lines).table()
-        verbs = {**verbs, **LineVerbs(site, drivers, lines, taps).table()}
+        manual = Manual(site, clock, pipeline, room, audit)
+        verbs = {
+            **Verbs(site, clock, state, pipeline, book, drivers, lines, audit, guard).table(),
+            **GuardVerbs(clock, room, guard, manual, pipeline, audit).table(),
+            **LineVerbs(site, drivers, lines, taps).table(),
+        }
+        obeying = build_orders(site, uplinks, audit, verbs, states, stored)
         async with Control(self._run_dir / "control.sock", verbs), asyncio.TaskGroup() as group:
 
             def start(name: str, work: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
@@ -139,14 +186,18 @@ class _Core:
             first += self._rules(start, feed)
             writing = group.create_task(writer.run(), name="writer")
             rest = [start(f"uplink {each.id}", each.run) for each in uplinks]
+            rest += [start(each.name, each.run) for each in obeying]
             rest += [start(f"recording {line}", ring.run) for line, ring in rings.items()]
             rest += [start(f"output {each.table.id}", each.run) for each in outputs]
+            rest.append(start("remeasure", remeasure.run))
             rest += [
                 start("pipeline", pipeline.run),
                 start("metrics", Endpoint(site.metrics.listen, metrics, state.ills, state.ready).run),
                 start("state", state.run),
-                start("clock", self._follow_wall),
+                start("clock", timekeeper.run),
+                start("sealer", sealer.run),
                 start("trim", lambda: self._trim(spool)),
+                start("store", build_watch(spool, book, clock, pipeline, writer, states, verdicts, feed).run),
             ]
             log.info(
                 "started: %d lines, %d channels, stream %s", len(lines), len(site.channels), spool.stream
@@ -174,26 +225,37 @@ class _Core:
     async def _until_stopped(self, state: State) -> None:
         """Feed the watchdog while every stage makes progress; until told to stop."""
         while not self._stop.is_set():
-            ills = state.ills()
-            if not ills:
+            if not state.stuck():
                 self._notifier.watchdog()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._notifier.interval_s or 5.0):
                     await self._stop.wait()
 
-    async def _follow_wall(self) -> None:
-        while True:
-            await asyncio.sleep(REPHASE_EVERY_S)
-            moved_s = self._clock.rephase()
-            if moved_s:
-                log.warning("the wall clock stepped by %+.1f s; polls go on, stamps follow it", moved_s)
+    def _witnesses(
+        self,
+        drivers: Mapping[str, ModbusDevice | GnssReceiver],
+        writer: Writer,
+        states: dict[str, Callable[[], object]],
+        stored: Mapping[str, tuple[int, bytes]],
+    ) -> tuple[Audit, Timekeeper]:
+        """Who keeps the audit and the time; what changed since the last start is recorded by them."""
+        site = self._site
+        audit = Audit(writer, self._clock, site)
+        receivers = [each for each in drivers.values() if isinstance(each, GnssReceiver)]
+        timekeeper = Timekeeper(self._clock, audit, receivers, site.store_folder)
+        states[timekeeping.STATE] = timekeeper.state
+        states[auditing.STATE] = config_state(site)
+        _, clock = stored.get(timekeeping.STATE, (0, b"null"))
+        timekeeper.resume(msgspec.json.decode(clock))
+        _, config = stored.get(auditing.STATE, (0, None))
+        record_config(audit, site, config)
+        return audit, timekeeper
 
     async def _trim(self, spool: Spool) -> None:
-        """Drop what every uplink has settled and what is older than the archive is to be."""
-        uplinks = [table.id for table in self._site.uplinks]
+        """Drop what every archive has receipted and what is older than `keep`."""
         while True:
             await asyncio.sleep(TRIM_EVERY_S)
-            await spool.trim(self._clock.wall_ns() - int(self._site.store.keep_s * NS), uplinks)
+            await spool.trim(self._clock.wall_ns() - int(self._site.store.keep_s * NS))
 
     async def _drained(self, state: State) -> None:
         """Wait until the uplinks have settled everything, at most DRAIN_S."""
@@ -226,17 +288,42 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 def restore(
-    states: Mapping[str, tuple[int, bytes]], channels: Channels, judge: Judge, verdicts: Verdicts
+    states: Mapping[str, tuple[int, bytes]], channels: Channels, verdicts: Verdicts, room: Room
 ) -> None:
-    """Hand the stored states back: counters and rates, levels and holds, and which verdicts were heard."""
+    """Hand the stored states back: counters and rates, verdicts heard, and the guard room's."""
     for name, (_, row) in states.items():
         state = msgspec.json.decode(row)
-        if name.startswith(STATE):
-            judge.restore(name, state)
-        elif name.startswith(HEARD):
+        if name.startswith(HEARD):
             verdicts.restore(name, state)
-        else:
+        elif not room.restore(name, state):
             channels.restore(name, state)
+
+
+def keeping(site: Site) -> Keeping:
+    """What the site file asks of the store."""
+    return Keeping(
+        tuple(table.id for table in site.uplinks),
+        frozenset(table.id for table in site.uplinks if table.settle == "receipt"),
+        frozenset(table.id for table in site.uplinks if table.archive),
+        site.store.most_bytes,
+    )
+
+
+def build_room(site: Site, clock: Clock, channels: Channels, rows: Sequence[Alarm]) -> Room:
+    """The alarm book with what raises alarms and who answers them."""
+    zone = ZoneInfo(site.site.timezone)
+    roster = Roster(site.people, site.duties, zone, site.alarms.late_after)
+    book = AlarmBook(rows, timezone=zone, due=roster.due_ns, group_s=site.alarms.group_s)
+    judge = Judge(site, channels.groups, book, today=local_day(clock.wall_ns(), zone))
+    return Room(
+        book,
+        judge,
+        Water(site, channels.groups, judge, book, zone),
+        Modes(site),
+        Stations(book, site.alarms.gather_s),
+        roster,
+        Calls(site.alarms, roster),
+    )
 
 
 # -- building what the site file lists ---------------------------------------------------------------
@@ -276,15 +363,14 @@ def build_lines(
                 continue
             driver = drivers[device.id]
             if isinstance(driver, ModbusDevice):
-                units.append(PolledUnit(driver, _every_ns(device), driver.cost_s))
+                units.append(PolledUnit(driver, _every_ns(device), driver.cost_s, driver.wake_s))
             else:
                 every_ns = _every_ns(device)
                 wire = TappedWire(_wire(table), tap)
                 lines[table.id] = StreamLine(table.id, wire, driver, every_ns, clock, seen)
         if units:
             framing = MbapFraming() if table.kind == "modbus-tcp" else RtuFraming()
-            line = Line(_wire(table), framing, table.id, paced=clock.rate == 1.0)
-            line.on_trace = tap.on_trace
+            line = TappedLine(_wire(table), framing, tap, paced=clock.rate == 1.0)
             lines[table.id] = PolledLine(line, units, clock, seen)
     return lines
 
@@ -306,6 +392,7 @@ def build_outputs(
     drivers: Mapping[str, ModbusDevice | GnssReceiver],
     lines: Mapping[str, PolledLine | StreamLine],
     pipeline: Pipeline,
+    clock: Clock,
 ) -> list[Output]:
     line_of = {device.id: device.line for device in site.devices}
     outputs = []
@@ -313,11 +400,37 @@ def build_outputs(
         line, device = lines[line_of[table.device]], drivers[table.device]
         assert isinstance(line, PolledLine), f"{table.id}: the site check asks for a device that can switch"
         assert isinstance(device, ModbusDevice), f"{table.id}: likewise"
-        outputs.append(Output(table, line, device, pipeline.output_fault))
+        outputs.append(Output(table, line, device, pipeline.output_fault, clock.rate))
     return outputs
 
 
-def build_uplink(table: UplinkTable, site: Site, spool: Spool, clock: Clock, metrics: Metrics) -> MqttUplink:
+def build_watch(
+    spool: Spool,
+    book: AlarmBook,
+    clock: Clock,
+    pipeline: Pipeline,
+    writer: Writer,
+    states: Collection[str],
+    verdicts: Verdicts,
+    feed: RulesFeed,
+) -> StoreWatch:
+    def renew() -> None:
+        writer.mark(states)
+        verdicts.follow(spool.stream)
+        feed.renew()
+
+    return StoreWatch(spool, book, clock, pipeline.announce, renew)
+
+
+def build_uplink(
+    table: UplinkTable,
+    site: Site,
+    spool: Spool,
+    clock: Clock,
+    metrics: Metrics,
+    pipeline: Pipeline,
+    timekeeper: Timekeeper,
+) -> MqttUplink:
     status = Status(site.site.mode, VERSION, boot_id(), spool.stream, site.sha256, rfc3339(clock.wall_ns()))
     return MqttUplink(
         table,
@@ -327,8 +440,43 @@ def build_uplink(table: UplinkTable, site: Site, spool: Spool, clock: Clock, met
         status,
         clock,
         on_rejected=metrics.uplink_rejected.labels(table.id).inc,
+        on_quarantined=partial(pipeline.quarantined, table.id),
+        times=timekeeper,
         reconnect_most_s=RECONNECT_MOST_S if clock.rate == 1.0 else BENCH_RECONNECT_S,
     )
+
+
+def build_sealer(
+    site: Site, spool: Spool, clock: Clock, audit: Audit, uplinks: Sequence[MqttUplink]
+) -> Sealer:
+    """It seals for every uplink, with the key of the site's mode."""
+
+    def tell(seal: bytes) -> None:
+        for uplink in uplinks:
+            uplink.seal(seal)
+
+    return Sealer(spool, clock, audit, site.store_folder, site.site.mode, tell)
+
+
+def build_orders(
+    site: Site,
+    uplinks: Sequence[MqttUplink],
+    audit: Audit,
+    verbs: Mapping[type[Request], Verb],
+    states: dict[str, Callable[[], object]],
+    stored: Mapping[str, tuple[int, bytes]],
+) -> list[Orders]:
+    """What platforms may ask for: for each uplink whose table names a key."""
+    made = []
+    for table, uplink in zip(site.uplinks, uplinks, strict=True):
+        if table.request_keys:
+            _, admitted = stored.get(f"{orders.STATE}{table.id}", (0, b"{}"))
+            gate = Gate(table.request_keys, site.site.id, site.site.gateway, msgspec.json.decode(admitted))
+            each = Orders(table.id, gate, audit, verbs, uplink.resend)
+            states[each.name] = each.state
+            uplink.obey(each.take)
+            made.append(each)
+    return made
 
 
 def _modbus(table: DeviceTable, points: set[str], clock: Clock) -> ModbusDevice:
@@ -345,8 +493,11 @@ def _modbus(table: DeviceTable, points: set[str], clock: Clock) -> ModbusDevice:
 
 
 def _receiver(table: DeviceTable, clock: Clock) -> GnssReceiver:
-    assert table.baseline is not None, f"{table.id}: the site check asks for a baseline"
-    return GnssReceiver(table.id, table.baseline, table.every_s, clock)
+    origin = table.baseline or table.reference
+    assert origin is not None, f"{table.id}: the site check asks for what displacement counts from"
+    oldest_s = inf if table.oldest_corrections_s is None else table.oldest_corrections_s
+    mount = Mount(origin, table.base_station, oldest_s)
+    return codecs.receiver(table.id, profile.load(table.profile), mount, table.every_s, clock)
 
 
 def _wire(table: LineTable) -> Wire:

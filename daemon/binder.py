@@ -10,6 +10,7 @@ settings without importing the daemon.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import difflib
 import functools
 import math
@@ -96,10 +97,37 @@ def serial_mode(text: str) -> SerialMode:
     return SerialMode(int(match[1]), int(match[2]), parity, float(match[4]))
 
 
+def date(text: str) -> dt.date:
+    """`"2026-06-01"`, a local day."""
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no date, as in '2026-06-01'") from None
+
+
+def clock(text: str) -> dt.time:
+    """`"20:00"`, a local time of day."""
+    try:
+        return dt.datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007 -- a time of day, no instant
+    except ValueError:
+        raise ValueError(f"{text!r} is no time of day, as in '20:00'") from None
+
+
+def bytes_per_s(text: str) -> float:
+    """`"20 kB/s"` in bytes a second."""
+    amount, slash, per = text.rpartition("/")
+    if not slash or per.strip() != "s":
+        raise ValueError(f"{text!r} needs a size for each second, as in '20 kB/s'")
+    return _quantity(amount, _BYTES, "20 kB/s")
+
+
 PARSERS: dict[str, Callable[[str], Any]] = {
     "duration": duration_s,
     "size": size_bytes,
+    "rate": bytes_per_s,
     "serial": serial_mode,
+    "date": date,
+    "clock": clock,
 }
 
 

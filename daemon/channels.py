@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 from daemon.reading import ReadingFrame
 from drivers.calibration import Count
 from drivers.counter import Counter
-from drivers.sample import Block, Frame, Quality
+from drivers.rhythm import Rhythm
+from drivers.sample import NO_EVIDENCE, Block, Frame, Quality
+from edge_rules.law.rain import GaugeCheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 60.0  # longest wait for the other inputs of a tick, on the bench's clock
 PENDING_TICKS = 8  # a group holds so many unfinished ticks; a further one finishes the oldest as it is
-_KEPT_PARTS = 4  # ticks of a slower input that are kept, since several ticks may need the same one
+_KEPT_PARTS = 16  # ticks of an input that are kept: several may need the same one, or one comes minutes late
 _HPA = {"hPa": 1.0, "mbar": 1.0, "kPa": 10.0, "Pa": 0.01}
 _OWN = -1  # index of the "part" that is the group's own readings
 
@@ -104,7 +106,7 @@ class _Measured:
             if celsius_quality >= _BAD:
                 quality, celsius = max(quality, _NO_TEMPERATURE), None
             elif celsius_quality or hpa_quality:
-                quality = max(quality, _UNCERTAIN_INPUT)
+                quality = max(quality, _passed_on(celsius_quality, hpa_quality))
             value = self.calibration.apply(value, celsius, hpa)
         if self.low <= value <= self.high:
             return value, quality
@@ -150,7 +152,7 @@ class _Derived:
         if value == -inf:
             return nan, _BELOW_TIP
         if self.low <= value <= self.high:
-            return value, _UNCERTAIN_INPUT if worst else 0
+            return value, _passed_on(*(quality for _, quality in found)) if worst else 0
         return nan, _OUT_OF_SPAN if value == value else _MISSING_INPUT  # noqa: PLR0124 -- NaN test
 
     @staticmethod
@@ -160,6 +162,33 @@ class _Derived:
     def raw(self, parts: Sequence[Part]) -> Mapping[str, float]:
         del parts
         return _NO_RAW
+
+
+_REMARKS = {"frozen": int(Quality.FROZEN), "neighbour": int(Quality.NEIGHBOUR)}
+
+
+@dataclass(slots=True)
+class _Gauge(_Derived):
+    """A depth of rain, passed on with what speaks against it; what it is checked with may be missing."""
+
+    check: GaugeCheck
+
+    def compute(self, parts: Sequence[Part], own: _Own) -> tuple[float, int]:
+        (depth, quality), *others = [_input(ref, parts, own) for ref in self.inputs]
+        if depth is None or quality >= _BAD:
+            return nan, _MISSING_INPUT
+        known = [nan if value is None or q >= _BAD else value for value, q in others]
+        remark = self.check.remark(own.time_ns, [depth, *known])
+        if not self.low <= depth <= self.high:
+            return nan, _OUT_OF_SPAN
+        if remark:
+            return depth, _REMARKS[remark]
+        return depth, _passed_on(quality) if quality or any(q for _, q in others) else 0
+
+
+def _passed_on(*qualities: int) -> int:
+    """What a value computed from uncertain ones is: no evidence if one of them is none, else uncertain."""
+    return next((quality for quality in NO_EVIDENCE if quality in qualities), _UNCERTAIN_INPUT)
 
 
 _NO_RAW: Mapping[str, float] = {}
@@ -186,14 +215,14 @@ class Group:
     """Channels that need the same nodes; `nodes[0]` sets the tick."""
 
     nodes: list[Block | Group]
-    every_ns: int
+    rhythm: Rhythm  # of the first node
     device: str
     channels: list[str] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
     steps: list[_Measured | _Derived] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)  # channels whose state moves with each reading
     plain: list[_Plain] = field(default_factory=list)  # the steps as `_compute_plain` takes them, or none
-    periods_ns: list[int] = field(default_factory=list)
+    rhythms: list[Rhythm] = field(default_factory=list)  # of each node
     waiting: dict[int, tuple[Part, int]] = field(default_factory=dict)  # tick -> first part, since when
     others: list[dict[int, Part]] = field(default_factory=list)  # per further node: tick -> part
 
@@ -222,8 +251,7 @@ class Group:
     def _parts(self, tick_ns: int) -> list[Part | None]:
         first, _ = self.waiting[tick_ns]
         others = (
-            kept.get(tick_ns - tick_ns % period_ns)
-            for kept, period_ns in zip(self.others, self.periods_ns[1:], strict=True)
+            kept.get(rhythm.tick(tick_ns)) for kept, rhythm in zip(self.others, self.rhythms[1:], strict=True)
         )
         return [first, *others]
 
@@ -315,7 +343,7 @@ class Channels:
 
     def __init__(self, tables: Sequence[ChannelTable], sources: Sequence[Source]) -> None:
         self.groups: list[Group] = []
-        self._periods = {source.block: source.every_ns for source in sources}
+        self._rhythms = {source.block: Rhythm(source.every_ns) for source in sources}
         self._points = {
             (source.block.device, point): (source.block, at)
             for source in sources
@@ -358,6 +386,12 @@ class Channels:
         readings = group.compute(parts)
         yield group, readings
         yield from self._deliver(group, readings, mono_ns)
+
+    def set_every(self, device: str, every_ns: int, since_ns: int) -> None:
+        """From the tick `since_ns` on the device is polled at another period."""
+        for block, rhythm in self._rhythms.items():
+            if block.device == device:
+                rhythm.change(every_ns, since_ns)
 
     # -- state that must outlive a restart -----------------------------------------------------------
 
@@ -416,8 +450,8 @@ class Channels:
             same_tick = unique[0] is group or unique[0] is group.nodes[0]
             if same_tick and (set(unique) == set(group.nodes) or (group in unique and set(unique) <= reach)):
                 return group
-        periods = [self._periods[n] if isinstance(n, Block) else n.every_ns for n in unique]
-        group = Group(unique, periods[0], unique[0].device, periods_ns=periods)
+        rhythms = [self._rhythms[n] if isinstance(n, Block) else n.rhythm for n in unique]
+        group = Group(unique, rhythms[0], unique[0].device, rhythms=rhythms)
         group.others = [{} for _ in unique[1:]]
         self.groups.append(group)
         return group
@@ -444,4 +478,6 @@ class Channels:
         deriver = table.derive.make()
         if deriver.state() is not None:
             self._stateful[table.id] = deriver
+        if isinstance(deriver, GaugeCheck):
+            return _Gauge(refs, deriver, low, high, deriver)
         return _Derived(refs, deriver, low, high)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.binder import nearest
+from daemon.check_alarms import check_levels
 from daemon.check_devices import points
 from daemon.findings import by_id, rows
 from drivers import calibration
 from drivers.calibration import Count, Thermistor, VibratingWire, VibratingWirePolynomial
 from edge_rules.law import derived
-from edge_rules.law.levels import COLOURS
+from edge_rules.law.rain import RainGauge, RainIntensity, RainUndercatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,12 @@ _DERIVED: Mapping[type, tuple[str, str]] = {
     derived.BurialDepth: ("m", "m"),
     derived.Freeboard: ("m", "m"),
     derived.DryBeach: ("m", "m"),
+    RainIntensity: ("mm", "mm/h"),
+    derived.ProjectedFreeboard: ("m", "m"),
+    derived.ProjectedBeach: ("m", "m"),
+    derived.Drawdown: ("m", "m/d"),
+    derived.StandingWater: ("m", "h"),
+    derived.AntecedentRain: ("mm", "mm"),
 }
 
 
@@ -51,7 +58,7 @@ def check_channels(file: File, profiles: Mapping[str, Profile], found: Findings)
             _computed(path, channel, known, found)
         if channel.span and channel.span[0] >= channel.span[1]:
             found.wrong(f"{path}.span", f"{channel.span[0]:g} must lie below {channel.span[1]:g}")
-        _levels(path, channel, found)
+        check_levels(path, channel, found)
         if channel.advice and (channel.advice.trend_noise is None) != (
             channel.advice.trend_rate_per_day is None
         ):
@@ -67,6 +74,7 @@ class _Known:
         self.channels: dict[str, str | None] = {c.id: None for c in file.channels}
         self.channels |= {id_: c.unit for id_, c in by_id(file.channels).items()}
         units = {its.id: points(its) for its in {its.id: its for its in profiles.values()}.values()}
+        self.sections = {(s.pond, s.id): s for _, s in rows("section", file.sections)}
         self.devices = {d.id: units[profiles[d.id].id] if d.id in profiles else None for d in file.devices}
 
     def point(self, path: str, name: str, found: Findings) -> str | None:
@@ -149,7 +157,19 @@ def _computed(path: str, channel: ChannelTable, known: _Known, found: Findings) 
         if name not in known.channels:
             found.wrong(f"{path}.derive", f"there is no channel {name!r}{nearest(name, known.channels)}")
         units[name] = known.channels.get(name)
+    if isinstance(its, derived.Axis):
+        _axis(path, channel, its, known, found)
     _derived_units(path, its, units, channel.unit, found)
+
+
+def _axis(path: str, channel: ChannelTable, its: derived.Axis, known: _Known, found: Findings) -> None:
+    """Whether the section says where downstream lies, and has the bank that the channel looks to."""
+    section = known.sections.get((channel.pond, channel.section))
+    if its.is_of_banks and section is not None and section.ring_dyke:
+        found.wrong(f"{path}.derive.toward", f"section {section.id} is of a ring dyke: it has no left bank")
+    azimuth_deg = its.at(section.downstream_azimuth_deg if section else None).downstream_azimuth_deg
+    if not its.is_vertical and azimuth_deg is None:
+        found.wrong(f"{path}.derive", "needs downstream_azimuth_deg, its own or that of its section")
 
 
 def _derived_units(
@@ -163,27 +183,18 @@ def _derived_units(
             _unit(f"{path}.derive", name, its_unit, source, found)
     elif isinstance(its, derived.Rate):
         result = f"{given}/{its.per}" if given else unit
-    elif isinstance(its, derived.Horizontal | derived.RainWindow):
+    elif isinstance(its, derived.Horizontal | derived.RainWindow | derived.Axis):
         result = given or unit
+    elif isinstance(its, RainUndercatch):
+        result = units[its.of] or unit
+        _unit(f"{path}.derive", its.intensity, units[its.intensity], "mm/h", found)
+    elif isinstance(its, RainGauge):
+        result = units[its.of] or unit
+        _unit(f"{path}.derive", its.air, units.get(its.air), "degC", found)
+        _unit(f"{path}.derive", its.neighbour, units.get(its.neighbour), result, found)
     else:
         return
     _unit(f"{path}.unit", "it", unit, result, found)
-
-
-def _levels(path: str, channel: ChannelTable, found: Findings) -> None:
-    its = channel.levels
-    if its is None:
-        return
-    for problem in its.problems():
-        found.wrong(f"{path}.levels", problem)
-    low, high = channel.span or (-float("inf"), float("inf"))
-    for colour in COLOURS:
-        limit = its.limit(colour)
-        if limit is not None and (limit >= high if its.rising else limit <= low):
-            found.wrong(
-                f"{path}.levels.{colour.text}",
-                f"{limit:g} can never be passed: a value outside the span {low:g} .. {high:g} is bad",
-            )
 
 
 def _circles(file: File, found: Findings) -> None:
@@ -226,11 +237,11 @@ def _circle(start: str, feeds: Mapping[str, list[str]], done: set[str]) -> list[
 def _armed(file: File, found: Findings) -> None:
     """Monitoring points of which no channel has levels."""
     points_: dict[tuple[str, str, str], list[tuple[str, bool]]] = {}
+    dated = {pond.id for _, pond in rows("pond", file.ponds) if pond.limits}
     for path, c in rows("channel", file.channels):
         if c.item not in _NOT_JUDGED:
-            points_.setdefault((c.pond, c.item, c.monitoring_point or c.id), []).append(
-                (path, c.levels is not None)
-            )
+            armed = c.levels is not None or (c.item == "pond-level" and c.pond in dated)
+            points_.setdefault((c.pond, c.item, c.monitoring_point or c.id), []).append((path, armed))
     for (_, item, point), its in points_.items():
         if not any(armed for _, armed in its):
             found.warn(its[0][0], f"{item} {point} has no trigger levels on any channel: it is not armed")

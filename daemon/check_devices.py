@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.binder import serial_mode
+from daemon.cadence import at_warning_s
 from daemon.clock import Clock
 from daemon.findings import by_id, rows
 from drivers import profile
-from drivers.gnss import baseline
-from drivers.gnss.receiver import POINTS, UNITS
+from drivers.gnss import baseline, codecs
 from drivers.modbus import ModbusDevice
 from drivers.profile import ProfileError
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _ON_PORT = ("modbus-rtu", "serial")
 _STREAMS = ("serial", "tcp")
 _RTU_UNITS = range(1, 248)  # Modbus over Serial Line 1.02, 2.2
-_GNSS = "nmea-gnss"
 _BUSY = 0.8
 
 
@@ -36,6 +35,7 @@ class LineLoad:
     kind: str
     devices: int
     share: float | None  # None where the wire is no serial one
+    share_at_warning: float | None
 
 
 def check_devices(file: File, found: Findings) -> dict[str, Profile]:
@@ -54,7 +54,7 @@ def check_devices(file: File, found: Findings) -> dict[str, Profile]:
                 found.wrong(f"{path}.profile", f"{device.profile}: {problem}")
             continue
         its = profiles[device.id] = loaded[device.profile]
-        _baseline(path, device, its, found)
+        _origin(path, device, its, found)
         _pace(path, device, its, found)
         if device.line in lines:
             _fits(path, device, its, lines[device.line], found)
@@ -64,13 +64,19 @@ def check_devices(file: File, found: Findings) -> dict[str, Profile]:
             found.warn(
                 path, f"would be busy {load.share:.0%} of the time: poll less often or use a second line"
             )
+        elif load.share_at_warning is not None and load.share_at_warning > _BUSY:
+            found.warn(
+                path,
+                f"would be busy {load.share_at_warning:.0%} of the time at warning: choose longer "
+                "every_at_warning or use a second line",
+            )
     return profiles
 
 
 def points(its: Profile) -> dict[str, str]:
     """Point -> unit of all that a device of this profile yields."""
-    if its.codec == _GNSS:
-        return dict(zip(POINTS, UNITS, strict=True))
+    if its.codec:
+        return codecs.points(its)
     return {name: point.unit for name, point in its.compile("").points.items()}
 
 
@@ -98,8 +104,12 @@ def _loads(file: File, profiles: Mapping[str, Profile]) -> list[LineLoad]:
     for _, line in rows("line", file.lines):
         devices = [d for _, d in rows("device", file.devices) if d.line == line.id]
         modbus = [d for d in devices if d.id in profiles and profiles[d.id].speaks == "modbus"]
-        share = sum(_seconds(d, profiles[d.id], line, needed) / d.every_s for d in modbus)
-        loads.append(LineLoad(line.id, line.kind, len(devices), share if line.kind == "modbus-rtu" else None))
+        share, dense = None, None
+        if line.kind == "modbus-rtu":
+            costs = [(d, _seconds(d, profiles[d.id], line, needed)) for d in modbus]
+            share = sum(s / d.every_s for d, s in costs)
+            dense = sum(s / at_warning_s(d) for d, s in costs)
+        loads.append(LineLoad(line.id, line.kind, len(devices), share, dense))
     return loads
 
 
@@ -138,18 +148,42 @@ def _trust(path: str, its: Profile, found: Findings) -> None:
         )
 
 
-def _baseline(path: str, device: DeviceTable, its: Profile, found: Findings) -> None:
-    if its.codec == _GNSS and device.baseline is None:
-        found.wrong(f"{path}.baseline", "is missing: displacement of a GNSS receiver counts from it")
-    if device.baseline is not None:
-        if its.codec != _GNSS:
-            found.wrong(f"{path}.baseline", f"is for GNSS receivers; {its.id} is none")
-        for key, remedy in baseline.mistakes(device.baseline):
-            found.wrong(f"{path}.baseline.{key}", remedy)
+def _origin(path: str, device: DeviceTable, its: Profile, found: Findings) -> None:
+    """What displacement counts from, and whose corrections it rests on."""
+    given = {"baseline": device.baseline, "reference": device.reference}
+    wanted = {baseline.Baseline: "baseline", baseline.Reference: "reference"}
+    key = wanted[codecs.origin_of(its)] if its.codec else ""
+    for name, origin in given.items():
+        if origin is None:
+            if name == key:
+                found.wrong(f"{path}.{name}", "is missing: displacement of a GNSS receiver counts from it")
+            continue
+        if not key:
+            found.wrong(f"{path}.{name}", f"is for GNSS receivers; {its.id} is none")
+        elif name != key:
+            found.wrong(f"{path}.{name}", f"is not what {its.id} tells; its origin is a {key}")
+        for coordinate, remedy in baseline.mistakes(origin):
+            found.wrong(f"{path}.{name}.{coordinate}", remedy)
+    _base_station(path, device, its, found)
+
+
+def _base_station(path: str, device: DeviceTable, its: Profile, found: Findings) -> None:
+    names_base = bool(its.codec) and codecs.names_base(its)
+    if names_base and not device.base_station:
+        found.warn(
+            f"{path}.base_station",
+            "is missing: another base station after a restart would go unnoticed",
+        )
+    if device.base_station and not names_base:
+        found.wrong(f"{path}.base_station", f"cannot be checked: {its.id} does not tell it")
+    if device.oldest_corrections_s is not None and not its.codec:
+        found.wrong(f"{path}.oldest_corrections", f"is for GNSS receivers; {its.id} is none")
 
 
 def _pace(path: str, device: DeviceTable, its: Profile, found: Findings) -> None:
     """A device that cannot answer within its period would be asked again while it still measures."""
+    if device.every_at_warning_s is not None and device.every_at_warning_s > device.every_s:
+        found.wrong(f"{path}.every_at_warning", f"must not be longer than every, {device.every_s:g} s")
     if its.speaks != "modbus":
         return
     timeout_s = its.bus.timeout_s if device.timeout_s is None else device.timeout_s
@@ -159,30 +193,31 @@ def _pace(path: str, device: DeviceTable, its: Profile, found: Findings) -> None
             f"{path}.slowest_reply", f"{slowest_s:g} s must not be shorter than the timeout, {timeout_s:g} s"
         )
     longest_s = max(timeout_s, slowest_s)
-    if longest_s > device.every_s:
-        found.wrong(
-            f"{path}.every",
-            f"{device.every_s:g} s is shorter than an answer of {its.id} may take, {longest_s:g} s: poll "
-            "less often, or give this device's own timeout and slowest_reply",
-        )
-    elif device.timeout_s is None and device.every_s < its.bus.period_min_s:
-        found.wrong(
-            f"{path}.every",
-            f"{device.every_s:g} s is below the shortest of {its.id}, {its.bus.period_min_s:g} s",
-        )
+    for key, every_s in (("every", device.every_s), ("every_at_warning", device.every_at_warning_s)):
+        if every_s is not None and longest_s > every_s:
+            found.wrong(
+                f"{path}.{key}",
+                f"{every_s:g} s is shorter than an answer of {its.id} may take, {longest_s:g} s: poll "
+                "less often, or give this device's own timeout and slowest_reply",
+            )
+        elif every_s is not None and device.timeout_s is None and every_s < its.bus.period_min_s:
+            found.wrong(
+                f"{path}.{key}",
+                f"{every_s:g} s is below the shortest of {its.id}, {its.bus.period_min_s:g} s",
+            )
 
 
 def _fits(path: str, device: DeviceTable, its: Profile, line: LineTable, found: Findings) -> None:
-    if (its.speaks == "lines") != (line.kind in _STREAMS):
+    if (its.speaks == "modbus") == (line.kind in _STREAMS):
         says = (
-            "sends text by itself: its line must be serial or tcp"
-            if its.speaks == "lines"
-            else "speaks Modbus"
+            "speaks Modbus"
+            if its.speaks == "modbus"
+            else "sends by itself what it has to say: its line must be serial or tcp"
         )
         found.wrong(f"{path}.line", f"{its.id} {says}; {line.id} is {line.kind}")
         return
-    if its.speaks == "lines" and its.codec != _GNSS:
-        found.wrong(f"{path}.profile", f"no driver listens to {its.id}; GNSS receivers send nmea-gga-gst")
+    if its.speaks != "modbus" and not its.codec:
+        found.wrong(f"{path}.profile", f"no driver listens to {its.id}: it has no codec")
     if its.speaks == "modbus":
         unit = its.bus.unit if device.unit is None else device.unit
         if line.kind != "modbus-tcp" and unit not in _RTU_UNITS:

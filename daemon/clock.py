@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 NS = 1_000_000_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -30,13 +30,19 @@ class Clock:
     Args:
         rate: bench seconds per real second; 1.0 on every gateway.
         origin_ns: real wall time (ns, UTC) at which bench time equals real time.
+
+    Attributes:
+        steps: how often the wall clock has stepped.
     """
+
+    STEP_S: ClassVar = 0.5  # smaller moves are what reading two clocks one after the other costs
 
     def __init__(self, rate: float = 1.0, origin_ns: int = 0) -> None:
         self.rate = rate
         self._origin_ns = origin_ns
         self._mono_origin_ns = time.monotonic_ns()
         self._offset_ns = self.wall_ns() - self.monotonic_ns()
+        self._step_ns = int(self.STEP_S * max(1.0, rate) * NS)
         self.steps = 0
 
     @classmethod
@@ -80,15 +86,23 @@ class Clock:
         """Monotonic time carrying the wall's phase: what ticks are multiples of."""
         return self.monotonic_ns() + self._offset_ns
 
+    @property
+    def ahead_ns(self) -> int:
+        """How far the wall is ahead of the monotonic clock, as of the last `rephase`."""
+        return self._offset_ns
+
+    def is_off(self, wall_ns: int, mono_ns: int) -> bool:
+        """Whether two stamps of one instant show that the wall clock stepped since the last `rephase`."""
+        return not -self._step_ns < wall_ns - mono_ns - self._offset_ns < self._step_ns
+
     def rephase(self) -> float:
         """Take the wall's phase anew; returns by how many seconds it had moved (0.0: not worth a word)."""
-        offset = self.wall_ns() - self.monotonic_ns()
-        moved_s = (offset - self._offset_ns) / NS
-        self._offset_ns = offset
-        if abs(moved_s) < max(0.5, 0.5 * self.rate):
-            return 0.0
-        self.steps += 1
-        return moved_s
+        wall_ns, mono_ns = self.wall_ns(), self.monotonic_ns()
+        stepped = self.is_off(wall_ns, mono_ns)
+        moved_s = (wall_ns - mono_ns - self._offset_ns) / NS
+        self._offset_ns = wall_ns - mono_ns
+        self.steps += stepped
+        return moved_s if stepped else 0.0
 
     async def sleep_until(self, schedule_ns: int) -> None:
         """Wait for an instant of the schedule; at once if it has passed."""

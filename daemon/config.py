@@ -7,18 +7,20 @@ what `config/site.example.toml` is made from.
 
 import hashlib
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from daemon import crosscheck
 from daemon.binder import Problem, SerialMode, bind
+from daemon.duty_tables import AlarmsTable, DutyTable, PersonTable
 from drivers.calibration import KINDS as CALIBRATIONS
 from drivers.calibration import Calibration
-from drivers.gnss.baseline import Baseline
+from drivers.gnss.baseline import Baseline, Reference
 from edge_rules.law.derived import KINDS as DERIVATIONS
-from edge_rules.law.derived import Derivation
+from edge_rules.law.derived import Axis, Derivation
 from edge_rules.law.levels import Levels
+from edge_rules.law.water import OperatingLimit
 
 Item = Literal[
     "displacement",
@@ -72,12 +74,20 @@ class StoreTable:
         max=0.2,
     )
     keep_s: float = _key(
-        "how long settled batches stay in the archive; what is not settled stays",
+        "how long batches stay; then those go that every uplink declared archive has receipted",
         '"10 years"',
         default=10 * 31557600.0,
         key="keep",
         parse="duration",
         exclusive_min=0.0,
+    )
+    most_bytes: int = _key(
+        "what the store may take of the disk; beyond it the oldest readings are pushed out, and announced",
+        '"8 GB"',
+        default=8_000_000_000,
+        key="max_size",
+        parse="size",
+        min=1_000_000,
     )
 
 
@@ -110,12 +120,32 @@ class RollupTable:
 
 
 @dataclass(frozen=True, slots=True)
+class RainTable:
+    """The pond's rain as a level of its own: designer's values, bands, storm signals, platform's warnings."""
+
+    gauges: tuple[str, ...] = _key("channels with the rain since the poll before, mm", '["n.rain.depth"]')
+    stop_at: Literal["blue", "yellow", "orange", "red"] = _key(
+        "from this rain level on: advice to stop production and withdraw people", '"orange"', default="orange"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Pond:
     id: str = _key("short name, first part of channel ids by custom", '"n"', pattern=NAME)
     name: str = _key("name for people", '"北库"', default="")
     kind: Literal["wet", "dry"] = _key("wet pond or dry stack (GB 39496-2020 5.5.2)", '"wet"', default="wet")
     grade: Literal[1, 2, 3, 4, 5] = _key("grade of the pond, 1 the highest", "3", default=5)
     rollup: RollupTable = _key("counts from points to item to pond", "{ }", default=RollupTable())
+    rain: RainTable | None = _key(
+        "rain level of the pond", '{ gauges = ["n.rain.depth"], stop_at = "orange" }', default=None
+    )
+    limits: tuple[OperatingLimit, ...] = _key(
+        "dated limits of the pond's level, [[pond.limit]]: of its channels of item pond-level without levels",
+        '[{ kind = "flood-season", from = "2026-06-01", until = "2026-09-30", levels = { rising = true, '
+        'orange = 86.5, red = 87.5, source = "flood control plan 2026" } }]',
+        default=(),
+        key="limit",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +153,18 @@ class Section:
     id: str = _key("name of the monitoring section", '"2-2"', pattern=DOTTED)
     pond: str = _key("the pond it belongs to", '"n"')
     name: str = _key("name for people", '"2-2断面"', default="")
+    downstream_azimuth_deg: float | None = _key(
+        "where downstream lies, seen from the crest, in degrees clockwise from north: for `axis` channels; "
+        "of a ring dyke, outward",
+        "105.0",
+        default=None,
+        min=0.0,
+        max=360.0,
+    )
+    ring_dyke: bool = _key("part of a closed dyke, which has no left bank", "false", default=False)
+    live_at_least: int = _key(
+        "with fewer monitoring points that can be seen the section is blind", "2", default=1, min=1
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +183,14 @@ class LineTable:
         default=SerialMode(9600, 8, "N", 1.0),
         parse="serial",
     )
+    record_bytes: int | None = _key(
+        "keep so much of what goes over it, raw, in the store's folder; absent: nothing",
+        '"16 MB"',
+        default=None,
+        key="record",
+        parse="size",
+        min=100_000,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +200,15 @@ class DeviceTable:
     profile: str = _key("its device profile, see drivers/profiles", '"wenkon-vtn416"')
     every_s: float = _key(
         "how often it is read, aligned to the clock", '"10 min"', key="every", parse="duration", min=0.01
+    )
+    every_at_warning_s: float | None = _key(
+        "how often while its pond or a channel of its own stands at yellow or above, or a rain gauge of the "
+        "pond at any level; GNSS at least every 30 min then (GB 51108 4.5); absent: as ever",
+        '"1 min"',
+        default=None,
+        key="every_at_warning",
+        parse="duration",
+        min=0.01,
     )
     unit: int | None = _key("Modbus unit number; absent: the profile's", "1", default=None, min=0, max=255)
     serial_number: str = _key("as engraved", '"VTN-2024-0117"', default="")
@@ -172,6 +231,27 @@ class DeviceTable:
         "GNSS only: the fixed origin from which displacement counts",
         "{ latitude_deg = 36.123456789, longitude_deg = 115.987654321, height_m = 84.1234 }",
         default=None,
+    )
+    reference: Reference | None = _key(
+        "GNSS that tells a vector from its base station, or grid coordinates: what it told at commissioning, "
+        "from which displacement counts",
+        "{ east_m = -5654.4012, north_m = 12167.7631, up_m = -42.3190 }",
+        default=None,
+    )
+    base_station: str = _key(
+        "GNSS only: the base station that the origin was measured from; another one makes readings uncertain "
+        "until a survey ties it in and this is changed; any: a network that serves whichever is near; "
+        "absent: the first one heard after each start",
+        '"117"',
+        default="",
+    )
+    oldest_corrections_s: float | None = _key(
+        "GNSS only: a solution on older corrections is none; absent: the receiver's own judgement",
+        '"30 s"',
+        default=None,
+        key="oldest_corrections",
+        parse="duration",
+        exclusive_min=0.0,
     )
 
 
@@ -237,6 +317,18 @@ class ChannelTable:
         'hold = "20 min", source = "design report 2024-07, table 5-3" }',
         default=None,
     )
+    uncertainty: float | None = _key(
+        "standard uncertainty of a reading, in its unit; levels nearer than three times it are named",
+        "0.05",
+        default=None,
+        exclusive_min=0.0,
+    )
+    manual_tolerance: float | None = _key(
+        "how far a reading by hand may lie from the instrument's, in the channel's unit",
+        "0.1",
+        default=None,
+        exclusive_min=0.0,
+    )
     advice: AdviceTable | None = _key("detectors of the rules process", "{ hampel = true }", default=None)
 
 
@@ -249,6 +341,28 @@ class OutputTable:
     at: Literal["blue", "yellow", "orange", "red"] = _key(
         "on at this level and above", '"red"', default="red"
     )
+    kind: Literal["switch", "pulse", "watchdog", "public"] = _key(
+        "switch: on and off; pulse: the device ends each by itself, and it is repeated; watchdog: pulses as "
+        "long as the core is well; public: by the named authority's signed request only, never by a level",
+        '"pulse"',
+        default="switch",
+    )
+    until: Literal["acknowledged", "gone"] = _key(
+        "how long: until people have acknowledged, or until the level is gone, as a lamp",
+        '"gone"',
+        default="acknowledged",
+    )
+    every_s: float = _key(
+        "pulse, watchdog: how often, less than the pulse is long for one that must not drop",
+        '"15 s"',
+        default=15.0,
+        key="every",
+        parse="duration",
+        min=0.2,
+    )
+    after_calls: int = _key(
+        "a louder one: only after so many further calls that nobody acknowledged", "1", default=0, min=0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +372,11 @@ class UplinkTable:
     url: str = _key("mqtt://host:port, or mqtts:// with TLS", '"mqtts://broker.example:8883"')
     settle: Literal["receipt", "puback"] = _key(
         "what proves delivery; puback: a broker that loses its memory after it loses the data", '"receipt"'
+    )
+    archive: bool = _key(
+        "keeps for good what it has receipted, so that it may go here once `keep` is over; needs receipts",
+        "true",
+        default=False,
     )
     ca: str = _key("file with the authority's certificate; absent: the system's", '"ca.pem"', default="")
     certificate: str = _key("file with the client's certificate", '"gw1.pem"', default="")
@@ -283,6 +402,22 @@ class UplinkTable:
         parse="duration",
         exclusive_min=0.0,
     )
+    drain_bytes_per_s: float | None = _key(
+        "what the backlog of an outage may take of the link; absent: what live readings leave",
+        '"20 kB/s"',
+        default=None,
+        key="drain_rate",
+        parse="rate",
+        exclusive_min=0.0,
+    )
+    encoding: Literal["json", "zstd"] = _key(
+        "zstd: payloads are compressed, said in a user property", '"zstd"', default="json"
+    )
+    request_keys: tuple[str, ...] = _key(
+        "public Ed25519 keys whose signed requests are done, 64 hex digits each; none: no requests",
+        '["d7712120f3f55fc693d5639d4943126063d360b6951dc7a94940a6372963afe2"]',
+        default=(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +435,20 @@ class File:
     channels: tuple[ChannelTable, ...] = field(default=(), metadata={"key": "channel"})
     outputs: tuple[OutputTable, ...] = field(default=(), metadata={"key": "output"})
     uplinks: tuple[UplinkTable, ...] = field(default=(), metadata={"key": "uplink"})
+    alarms: AlarmsTable = field(default=AlarmsTable())
+    people: tuple[PersonTable, ...] = field(default=(), metadata={"key": "person"})
+    duties: tuple[DutyTable, ...] = field(default=(), metadata={"key": "duty"})
+
+
+def _turned(file: File) -> tuple[ChannelTable, ...]:
+    """The channels, those along a dam's axis with the direction of their section."""
+    azimuths = {(each.pond, each.id): each.downstream_azimuth_deg for each in file.sections}
+    return tuple(
+        replace(each, derive=each.derive.at(azimuths.get((each.pond, each.section))))
+        if isinstance(each.derive, Axis)
+        else each
+        for each in file.channels
+    )
 
 
 class SiteFileError(Exception):
@@ -343,4 +492,5 @@ class Site(File):
         if problems:
             raise SiteFileError(path, problems)
         parts = {f.name: getattr(bound, f.name) for f in fields(File)}
+        parts["channels"] = _turned(bound)
         return cls(**parts, path=path, sha256=hashlib.sha256(text).hexdigest(), warnings=tuple(warnings))

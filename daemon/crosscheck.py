@@ -6,12 +6,14 @@ person should know, is a warning. A file that has mistakes of form is checked as
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from daemon.binder import nearest
+from daemon.check_alarms import check_alarms
 from daemon.check_channels import check_channels
 from daemon.check_devices import check_devices
 from daemon.findings import Findings, Row, is_whole, rows
@@ -39,6 +41,7 @@ def warnings(file: File, problems: list[Problem]) -> list[Problem]:
         found.refers(f"{path}.pond", section.pond, "pond", file.ponds)
     profiles = check_devices(file, found)
     check_channels(file, profiles, found)
+    check_alarms(file, found)
     for path, output in rows("output", file.outputs):
         found.refers(f"{path}.pond", output.pond, "pond", file.ponds)
         known = found.refers(f"{path}.device", output.device, "device", file.devices)
@@ -46,6 +49,8 @@ def warnings(file: File, problems: list[Problem]) -> list[Problem]:
             _write(f"{path}.write", output.write, profiles[output.device].writes, found)
     for path, uplink in rows("uplink", file.uplinks):
         _uplink(path, uplink, found)
+        if is_whole(uplink):
+            _request_keys(path, uplink, found)
     for path, pond in rows("pond", file.ponds):
         _items(path, pond, file, found)
     return found.warnings
@@ -60,6 +65,8 @@ def _tables(file: File) -> dict[str, Sequence[Row]]:
         "channel": file.channels,
         "output": file.outputs,
         "uplink": file.uplinks,
+        "person": file.people,
+        "duty": file.duties,
     }
 
 
@@ -92,6 +99,12 @@ def _write(path: str, write: str, writes: Collection[str], found: Findings) -> N
         found.wrong(path, f"the device's profile has no write {write!r}: {known}{nearest(write, writes)}")
 
 
+def _request_keys(path: str, uplink: UplinkTable, found: Findings) -> None:
+    for i, public in enumerate(uplink.request_keys):
+        if re.fullmatch("[0-9a-f]{64}", public) is None:
+            found.wrong(f"{path}.request_keys[{i}]", "is no public Ed25519 key: 64 hex digits, small letters")
+
+
 def _uplink(path: str, uplink: UplinkTable, found: Findings) -> None:
     try:
         url = urlsplit(uplink.url)
@@ -108,6 +121,8 @@ def _uplink(path: str, uplink: UplinkTable, found: Findings) -> None:
     if bool(uplink.certificate) != bool(uplink.key):
         lacking = "key" if uplink.certificate else "certificate"
         found.wrong(f"{path}.{lacking}", "is missing: certificate and key go together")
+    if uplink.archive and uplink.settle != "receipt":
+        found.wrong(f"{path}.archive", 'asks for settle = "receipt": a PUBACK says nothing about an archive')
     if uplink.password_file and not uplink.username:
         found.wrong(f"{path}.username", "is missing: a password needs a name")
     if url.scheme == "mqtt" and url.hostname not in ("localhost", "127.0.0.1", "::1"):

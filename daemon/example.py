@@ -80,11 +80,22 @@ _ROWS: Mapping[str, list[dict[str, str]]] = {
             "derive": '{ kind = "piezometric-elevation", of = "n.pz03.pressure", tip_elevation_m = 78.42, '
             'datum = "1985" }',
             "levels": "{ rising = true, blue = 84.0, yellow = 85.0, orange = 86.0, red = 87.0, "
-            'hysteresis = 0.2, hold = "20 min", source = "design report 2024-07, table 5-3" }',
+            'hysteresis = 0.2, hold = "20 min", source = "design report 2024-07, table 5-3", '
+            'approver = "王工, 2024-09-01" }',
+            "uncertainty": "0.05",
             "advice": "{ hampel = true, resolution = 0.005 }",
         },
     ],
     "output": [{"id": '"siren-n"', "device": '"relay1"', "write": '"relay1"', "pond": '"n"'}],
+    "alarms": [{}],
+    "person": [
+        {"id": '"wang"', "name": '"王工"', "role": '"supervisor"'},
+        {"id": '"li"', "name": '"李伟"', "role": '"duty"'},
+    ],
+    "duty": [
+        {"id": '"day"', "from": '"08:00"', "until": '"20:00"', "person": '"li"', "supervisor": '"wang"'},
+        {"id": '"night"', "from": '"20:00"', "until": '"08:00"', "person": '"li"', "supervisor": '"wang"'},
+    ],
     "uplink": [
         {"id": '"company"', "kind": '"mqtt"', "url": '"mqtts://broker.example:8883"', "settle": '"receipt"'}
     ],
@@ -122,6 +133,8 @@ def _documented(cls: type, head: str, row: Mapping[str, str]) -> Iterator[str]:
 def _inner(f: dataclasses.Field[Any], hint: Any) -> Iterator[str]:
     """The keys of a table within a table; of every kind, where there are several."""
     inner = _plain(hint)
+    if get_origin(inner) is tuple and dataclasses.is_dataclass(get_args(inner)[0]):
+        inner = get_args(inner)[0]
     kinds: Mapping[str, type] = f.metadata.get("variants", {})
     if not kinds and dataclasses.is_dataclass(inner) and inner is not SerialMode:
         kinds = {"": typing.cast("type", inner)}
@@ -150,7 +163,7 @@ def _what(f: dataclasses.Field[Any], hint: Any) -> str:
             said.append(f"{words} {f.metadata[key]:g}{' s' if f.metadata.get('parse') == 'duration' else ''}")
     if f.default is dataclasses.MISSING:
         said.append("required")
-    elif f.default is None or f.default == "":
+    elif f.default in (None, "", ()):
         said.append("may be left out")
     elif f.metadata.get("parse") or not dataclasses.is_dataclass(f.default):
         said.append(f"default {_toml(f)}")
@@ -159,7 +172,7 @@ def _what(f: dataclasses.Field[Any], hint: Any) -> str:
 
 def _shown(f: dataclasses.Field[Any]) -> str:
     """The default where there is one to show, the example otherwise."""
-    none = f.default is dataclasses.MISSING or f.default is None or f.default == ""
+    none = f.default is dataclasses.MISSING or f.default in (None, "", ())
     table = dataclasses.is_dataclass(f.default) and "parse" not in f.metadata
     return str(f.metadata["example"]) if none or table else _toml(f)
 
@@ -169,6 +182,10 @@ def _toml(f: dataclasses.Field[Any]) -> str:
     value: Any = f.default
     if f.metadata.get("parse") == "duration":
         return f'"{_duration(value)}"'
+    if f.metadata.get("parse") == "size":
+        return f'"{_size(value)}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{each}"' for each in value) + "]"
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str | SerialMode) else str(value)
@@ -179,6 +196,13 @@ def _duration(seconds: float) -> str:
         if seconds >= length_s and seconds % length_s == 0:
             return f"{seconds / length_s:g} {unit}"
     return f"{seconds * 1000:g} ms" if seconds else "0 s"
+
+
+def _size(size_bytes: int) -> str:
+    for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size_bytes >= length and size_bytes % length == 0:
+            return f"{size_bytes // length} {unit}"
+    return f"{size_bytes} B"
 
 
 def _plain(hint: Any) -> Any:

@@ -2,45 +2,35 @@
 
 Nearly every reading is calm: good, and inside the band in which no level can change. One comparison
 tells, and only what fails it is looked at. Rules and detectors have no say in here.
+
+A good value raises and clears. An uncertain one raises, marked unverified, and never clears. A value that is
+no evidence (GNSS float, maintenance), or missing, does neither: a level whose channel cannot be seen stays
+and is said to be unknown, until the channel is seen again or a named person's reading by hand stands for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daemon import reasons
-from daemon.alarms import LEVELS, Observation, Subject
-from drivers.sample import Quality
-from edge_rules.law.levels import Level, LevelJudge
-from edge_rules.law.rollup import ChannelLevel, Counts, roll_up
+from daemon.alarms import LEVELS, NotAllowed, Observation, Subject
+from daemon.rolled import RolledUpLevels, Watch
+from drivers.sample import NO_EVIDENCE, Quality
+from edge_rules.law.levels import ChannelJudge, Level
+from edge_rules.law.water import in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import date
 
     from daemon.alarms import Alarm, AlarmBook
     from daemon.channels import Group
     from daemon.config import ChannelTable, Site
     from daemon.reading import ReadingFrame
-    from edge_rules.law.levels import Transition
-    from edge_rules.law.rollup import RolledUp
+    from edge_rules.law.levels import Levels, Transition
+    from edge_rules.law.water import OperatingLimit
 
-NOT_ROLLED_UP = frozenset({"weather", "health"})  # no monitoring items of GB 39496-2020 5.5.2
 STATE = "level:"  # prefix of a channel's judge among the stored states
-
-
-@dataclass(slots=True, eq=False)
-class _Watch:
-    """An armed channel: its judge, and whether its present level can be seen at the moment."""
-
-    table: ChannelTable
-    judge: LevelJudge
-    blind: bool = False
-
-    @property
-    def point(self) -> str:
-        return self.table.monitoring_point or self.table.id
 
 
 class Judge:
@@ -50,14 +40,21 @@ class Judge:
         site: channels and ponds.
         groups: the compiled groups, whose order of channels the readings follow.
         book: where alarms are kept.
+        today: the local day, by which dated limits are chosen.
     """
 
-    def __init__(self, site: Site, groups: Sequence[Group], book: AlarmBook) -> None:
+    def __init__(
+        self, site: Site, groups: Sequence[Group], book: AlarmBook, today: date | None = None
+    ) -> None:
         self._book = book
-        self._watches = {
-            table.id: _Watch(table, LevelJudge(table.levels)) for table in site.channels if table.levels
-        }
-        self._by_group: dict[int, list[tuple[int, _Watch]]] = {
+        self._red_closed_by = " / ".join(site.alarms.red_closed_by)
+        self._dated = {pond.id: pond.limits for pond in site.ponds if pond.limits}
+        self._watches: dict[str, Watch] = {}
+        for table in site.channels:
+            levels = _levels(table, self._dated, today)
+            if levels is not None:
+                self._watches[table.id] = Watch(table, levels, ChannelJudge(levels))
+        self._by_group: dict[int, list[tuple[int, Watch]]] = {
             id(group): [
                 (at, self._watches[channel])
                 for at, channel in enumerate(group.channels)
@@ -65,16 +62,8 @@ class Judge:
             ]
             for group in groups
         }
-        self._counts = {
-            pond.id: Counts(
-                pond.rollup.blue_to_yellow, pond.rollup.yellow_to_orange, pond.rollup.orange_to_red
-            )
-            for pond in site.ponds
-        }
-        self.items: dict[tuple[str, str], Level] = {}
-        self.ponds: dict[str, Level] = {}
-        for pond in self._counts:
-            self._roll_up(pond)
+        self._rolled = RolledUpLevels(site, book, list(self._watches.values()))
+        self.items, self.ponds = self._rolled.items, self._rolled.ponds
         self._moved: set[str] = set()
 
     def take(self, group: Group, frame: ReadingFrame) -> list[Alarm]:
@@ -83,7 +72,7 @@ class Judge:
         values, qualities = frame.values, frame.qualities
         for at, watch in self._by_group[id(group)]:
             judge = watch.judge
-            if not qualities[at] and judge.calm_low <= values[at] <= judge.calm_high and not watch.blind:
+            if not qualities[at] and judge.calm_low <= values[at] <= judge.calm_high and not watch.look:
                 continue
             alarms += self._look(watch, frame.time_ns, values[at], Quality(qualities[at]))
         return alarms
@@ -97,6 +86,10 @@ class Judge:
     def armed(self) -> Iterable[str]:
         return self._watches
 
+    def blind_sections(self, pond: str) -> list[str]:
+        """Sections of the pond of which fewer monitoring points can be seen than they need."""
+        return self._rolled.blind_sections(pond)
+
     # -- state that must outlive a restart -----------------------------------------------------------
 
     def states(self) -> Mapping[str, Callable[[], object]]:
@@ -107,54 +100,132 @@ class Judge:
         moved, self._moved = self._moved, set()
         return moved
 
-    def restore(self, name: str, state: Sequence[int | None]) -> None:
+    def restore(self, name: str, state: Sequence[Any]) -> None:
         """Take back a channel's level and hold; one that is no longer armed is passed over."""
         watch = self._watches.get(name.removeprefix(STATE))
         if watch is not None:
             watch.judge.restore(state)
-            watch.blind = bool(watch.judge.level)  # until the first reading shows whether it still holds
-            self._roll_up(watch.table.pond)
+            watch.look = bool(watch.judge.level)  # the first reading will show whether it still holds
+            watch.known = not watch.look
+            self._rolled.roll_up(watch.table.pond)
+
+    # -- what people do ------------------------------------------------------------------------------
+
+    def by_hand(self, channel: str, time_ns: int, value: float, by: str) -> list[Alarm]:
+        """Take a named person's reading: it stands for a channel that cannot be seen, or raises it higher.
+
+        It lowers nothing that a living sensor says, and never releases red, but for a channel that cannot be
+        seen it is the re-measurement that closing red asks for.
+        """
+        watch = self._watches.get(channel)
+        if watch is None or not (watch.dead or watch.judge.level_of(value) > watch.judge.level):
+            return []
+        self._moved.add(STATE + channel)
+        transition = watch.judge.set_to(time_ns, value)
+        was_known, watch.known, watch.value = watch.known, True, value
+        told: list[Alarm | None] = []
+        if transition is not None:
+            told.append(self._channel_alarm(watch, transition, by_hand=by))
+        elif not was_known and watch.judge.level:
+            told.append(self._seen_again(watch, time_ns, value))
+        told += self._rolled.observe(watch.table, time_ns)
+        return [alarm for alarm in told if alarm is not None]
+
+    def is_latched(self, channel: str) -> bool:
+        watch = self._watches.get(channel)
+        return watch is not None and watch.judge.latched
+
+    def release(self, channel: str, time_ns: int, *, handled_ns: int) -> list[Alarm]:
+        """Let go of a channel's red; the alarms that change.
+
+        Raises:
+            NotAllowed: red is measured still, or nothing certain was measured since `handled_ns`.
+        """
+        watch = self._watches[channel]
+        judge = watch.judge
+        if judge.measured == Level.RED:
+            raise NotAllowed(f"{channel} is still red: it cannot be closed")
+        if judge.certain_ns <= handled_ns:
+            raise NotAllowed(
+                f"{channel} was not measured since it was handled: read it again, or enter a reading by hand"
+            )
+        transition = judge.release(time_ns, watch.value)
+        assert transition is not None, "latched, and measured below red"
+        self._moved.add(STATE + channel)
+        told = [self._channel_alarm(watch, transition), *self._rolled.observe(watch.table, time_ns)]
+        return [alarm for alarm in told if alarm is not None]
+
+    # -- limits that are dated -----------------------------------------------------------------------
+
+    def renew(self, today: date) -> None:
+        """Arm what is judged by dated limits with those of the day; levels held stay until measured away."""
+        for watch in self._watches.values():
+            levels = _levels(watch.table, self._dated, today)
+            if levels is not None and levels != watch.levels:
+                watch.levels = levels
+                watch.judge.arm(levels)
+                self._moved.add(STATE + watch.table.id)
 
     # -- beyond the calm band ------------------------------------------------------------------------
 
-    def _look(self, watch: _Watch, time_ns: int, value: float, quality: Quality) -> list[Alarm]:
+    def _look(self, watch: Watch, time_ns: int, value: float, quality: Quality) -> list[Alarm]:
         self._moved.add(STATE + watch.table.id)
-        if quality.is_bad:
+        if quality.is_bad or quality in NO_EVIDENCE:
             return self._blinded(watch, time_ns, quality)
+        measured, watch.value = watch.judge.measured, value
         transition = watch.judge.judge(time_ns, value, certain=quality == Quality.GOOD)
-        alarms = []
+        alarms: list[Alarm | None] = []
         if transition is not None:
-            alarms = [self._channel_alarm(watch, transition)]
-            alarms += self._item_and_pond(watch.table, time_ns)
-        elif watch.blind and watch.judge.level:
+            alarms = [self._channel_alarm(watch, transition), *self._rolled.observe(watch.table, time_ns)]
+        elif not watch.known and watch.judge.level:
             alarms = [self._seen_again(watch, time_ns, value)]
-        watch.blind = False
+        elif watch.judge.measured < measured == Level.RED:
+            alarms = [self._held(watch, value)]
+        watch.look, watch.known = False, True
+        if watch.dead:
+            watch.dead = False
+            alarms.append(self._rolled.observe_section(watch, time_ns))
         return [alarm for alarm in alarms if alarm is not None]
 
-    def _blinded(self, watch: _Watch, time_ns: int, quality: Quality) -> list[Alarm]:
+    def _blinded(self, watch: Watch, time_ns: int, quality: Quality) -> list[Alarm]:
         """A level whose channel can no longer be seen stays, and is said to be unknown."""
-        watch.blind = True
-        if not watch.judge.level:
+        if watch.dead:
             return []
+        watch.look = watch.dead = True
+        watch.known = False
         table = watch.table
-        seen = Observation(
-            level=LEVELS[watch.judge.level],
-            condition="unknown",
-            time_ns=time_ns,
-            reason=reasons.level_unknown(watch.point, table.item, quality),
-        )
-        alarm = self._book.observe(_channel_subject(table), seen)
-        return [alarm] if alarm else []
+        alarms: list[Alarm | None] = [self._rolled.observe_section(watch, time_ns)]
+        if watch.judge.level:
+            seen = Observation(
+                level=LEVELS[watch.judge.level],
+                condition="unknown",
+                time_ns=time_ns,
+                reason=reasons.level_unknown(watch.point, table.item, quality),
+            )
+            alarms.insert(0, self._book.observe(_channel_subject(table), seen))
+        return [alarm for alarm in alarms if alarm is not None]
 
-    def _channel_alarm(self, watch: _Watch, moved: Transition) -> Alarm | None:
+    def _channel_alarm(self, watch: Watch, moved: Transition, by_hand: str = "") -> Alarm | None:
         table = watch.table
         if moved.level == Level.NONE:
-            reason = reasons.level_gone(watch.point, table.item, moved.value, table.unit)
+            reason = (
+                reasons.manual_gone(watch.point, table.item, moved.value, table.unit, by_hand)
+                if by_hand
+                else reasons.level_gone(watch.point, table.item, moved.value, table.unit)
+            )
         else:
             reason = reasons.level_present(
                 watch.point, table.item, moved.level.text, moved.value, moved.limit, table.unit
             )
-        assert table.levels is not None
+        evidence: dict[str, object] = {
+            "unverified": moved.unverified,
+            "source": watch.levels.source,
+            "approver": watch.levels.approver,
+        }
+        if table.uncertainty is not None:
+            evidence["uncertainty"] = table.uncertainty
+        if by_hand:
+            evidence["by_hand"] = by_hand
         seen = Observation(
             level=LEVELS[moved.level],
             condition="present" if moved.level else "gone",
@@ -162,70 +233,38 @@ class Judge:
             reason=reason,
             value=moved.value,
             limit=moved.limit,
-            evidence={"unverified": moved.unverified, "source": table.levels.source},
+            evidence=evidence,
         )
         return self._book.observe(_channel_subject(table), seen)
 
-    def _seen_again(self, watch: _Watch, time_ns: int, value: float) -> Alarm | None:
+    def _seen_again(self, watch: Watch, time_ns: int, value: float) -> Alarm | None:
         table, level = watch.table, watch.judge.level
-        assert table.levels is not None
-        limit = table.levels.limit(level) or nan
-        reason = reasons.level_present(watch.point, table.item, level.text, value, limit, table.unit)
+        limit = watch.judge.limit(level)
+        if watch.judge.latched and watch.judge.measured < Level.RED:
+            reason = reasons.red_latched(watch.point, table.item, value, table.unit, self._red_closed_by)
+        else:
+            reason = reasons.level_present(watch.point, table.item, level.text, value, limit, table.unit)
         seen = Observation(LEVELS[level], "present", time_ns, reason, value, limit)
         return self._book.observe(_channel_subject(table), seen)
 
-    # -- the roll-up ---------------------------------------------------------------------------------
-
-    def _roll_up(self, pond: str) -> tuple[RolledUp, Sequence[RolledUp]]:
-        """The levels of the pond and its items anew."""
-        channels = [
-            ChannelLevel(watch.table.item, watch.point, watch.judge.level, known=not watch.blind)
-            for watch in self._watches.values()
-            if watch.table.pond == pond and watch.table.item not in NOT_ROLLED_UP
-        ]
-        rolled = roll_up(pond, channels, self._counts[pond])
-        self.ponds[pond] = rolled.pond.level
-        self.items |= {(pond, item.name): item.level for item in rolled.items}
-        return rolled.pond, rolled.items
-
-    def _item_and_pond(self, table: ChannelTable, time_ns: int) -> list[Alarm | None]:
-        if table.item in NOT_ROLLED_UP:
-            return []
-        pond, items = self._roll_up(table.pond)
-        item = next(each for each in items if each.name == table.item)
-        return [self._item_alarm(table.pond, item, time_ns), self._pond_alarm(pond, items, time_ns)]
-
-    def _item_alarm(self, pond: str, item: RolledUp, time_ns: int) -> Alarm | None:
-        if item.level:
-            reason = reasons.item_present(pond, item.name, item.level.text, self._points(pond, item.name))
-        else:
-            reason = reasons.item_gone(pond, item.name)
-        subject = Subject("item", f"{pond}.{item.name}", pond=pond, item=item.name)
-        return self._book.observe(subject, _rolled(item, time_ns, reason))
-
-    def _pond_alarm(self, pond: RolledUp, items: Sequence[RolledUp], time_ns: int) -> Alarm | None:
-        levels = {item.name: item.level.text for item in items}
-        reason = (
-            reasons.pond_present(pond.name, pond.level.text, levels)
-            if pond.level
-            else reasons.pond_gone(pond.name)
-        )
-        return self._book.observe(Subject("pond", pond.name, pond=pond.name), _rolled(pond, time_ns, reason))
-
-    def _points(self, pond: str, item: str) -> Mapping[str, int]:
-        """How many monitoring points of an item stand at each level, worst first."""
-        points: dict[str, Level] = {}
-        for watch in self._watches.values():
-            if (watch.table.pond, watch.table.item) == (pond, item):
-                points[watch.point] = max(points.get(watch.point, Level.NONE), watch.judge.level)
-        return {each.text: list(points.values()).count(each) for each in sorted(Level, reverse=True) if each}
+    def _held(self, watch: Watch, value: float) -> Alarm | None:
+        """Red is no longer measured, and stays: the alarm says what it waits for."""
+        table = watch.table
+        alarm = self._book.of(_channel_subject(table))
+        if alarm is None:
+            return None
+        reason = reasons.red_latched(watch.point, table.item, value, table.unit, self._red_closed_by)
+        latched = {"measured": LEVELS[watch.judge.measured], "value": value}
+        return self._book.attach(alarm.id, {"latched": latched}, reason)
 
 
-def _rolled(rolled: RolledUp, time_ns: int, reason: reasons.Reason) -> Observation:
-    evidence = {"because": rolled.because, "counted": rolled.counted, "unknown": rolled.unknown}
-    return Observation(
-        LEVELS[rolled.level], "present" if rolled.level else "gone", time_ns, reason, evidence=evidence
-    )
+def _levels(
+    table: ChannelTable, dated: Mapping[str, Sequence[OperatingLimit]], today: date | None
+) -> Levels | None:
+    """What a channel is judged by: its own levels, or of a pond's level what holds on the day."""
+    if table.levels is not None or table.item != "pond-level" or table.pond not in dated or today is None:
+        return table.levels
+    return in_force(dated[table.pond], today).limit.levels
 
 
 def _channel_subject(table: ChannelTable) -> Subject:

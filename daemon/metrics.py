@@ -44,13 +44,15 @@ _STATES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pondwatch_pond_level": ("level of a pond, rolled up", ("pond",)),
     "pondwatch_alarms_open": ("alarms not closed", ("level", "response")),
     "pondwatch_alarms_overdue": ("alarms not handled by the end of their local day", ()),
+    "pondwatch_spool_days_left": ("days an outage may last before anything undelivered is pushed out", ()),
+    "pondwatch_spool_durable": ("0 while the disk cannot be used and batches stand in memory alone", ()),
     "pondwatch_spool_bytes": ("size of the store", ()),
     "pondwatch_spool_unsettled_batches": ("committed, not yet settled", ("uplink",)),
     "pondwatch_spool_oldest_unsettled_seconds": ("age of the oldest unsettled batch", ("uplink",)),
     "pondwatch_uplink_connected": ("1 while connected", ("uplink",)),
     "pondwatch_rules_up": ("1 while the rules process is connected", ()),
     "pondwatch_rules_lag_seconds": ("age of the oldest batch the rules process has not judged", ()),
-    "pondwatch_clock_trusted": ("0 after the wall clock stepped, until it was steady for an hour", ()),
+    "pondwatch_clock_trusted": ("0 while the wall clock shows or did what nothing confirms", ()),
 }
 
 

@@ -8,30 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daemon import alarms, reasons
 from daemon.alarms import Observation, Subject
 from daemon.control import Fanout
+from daemon.duty import CALLS
 from daemon.reading import parse_rfc3339
 from daemon.spool import Draft
 from daemon.writer import site_head
 from drivers.sample import Quality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from prometheus_client import Counter, Histogram
 
-    from daemon.alarms import Alarm, AlarmBook
+    from daemon.alarms import Alarm
+    from daemon.cadence import Cadence
     from daemon.channels import Channels, Group
     from daemon.clock import Clock
     from daemon.config import OutputTable, Site
-    from daemon.judge import Judge
+    from daemon.guard import Guard, Room
     from daemon.metrics import Metrics
-    from daemon.outputs import Output
     from daemon.reading import ReadingFrame
     from daemon.rules import Verdict, Verdicts
+    from daemon.timekeeper import Timekeeper
     from daemon.writer import Writer
     from drivers.sample import Frame
 
@@ -47,16 +49,20 @@ class Pipeline:
         self,
         site: Site,
         channels: Channels,
-        judge: Judge,
-        book: AlarmBook,
+        room: Room,
+        guard: Guard,
         writer: Writer,
         clock: Clock,
         metrics: Metrics,
         verdicts: Verdicts,
     ) -> None:
+        self._judge = room.judge
+        self._water = room.water
+        self._modes = room.modes
+        self._stations = room.stations
+        self._book = room.book
+        self._guard = guard
         self._channels = channels
-        self._judge = judge
-        self._book = book
         self._writer = writer
         self._clock = clock
         self._metrics = metrics
@@ -64,21 +70,25 @@ class Pipeline:
         self._head = site_head(site)
         self._line_of = {device.id: device.line for device in site.devices}
         self._tables = {channel.id: channel for channel in site.channels}
-        self._outputs: list[Output] = []
+        self._cadence: Cadence | None = None
+        self._timekeeper: Timekeeper | None = None
         self.shown: Fanout[ReadingFrame] = Fanout()
         self._counters: dict[str, Sequence[Counter]] = {}
         self._poll_seconds: dict[str, Histogram] = {}
-        self._down: dict[tuple[str, str], int] = {}
         self.groups = len(channels.groups)
         self.latest: dict[int, ReadingFrame] = {}
         self._seen_ns: dict[str | int, int] = {}  # channel, or id of a group that had all its values -> when
         self.devices: dict[tuple[str, str], bool] = {}
         self.frames_taken = 0
 
-    def drive(self, outputs: Iterable[Output]) -> None:
-        """Have these outputs follow the levels of their ponds."""
-        self._outputs = list(outputs)
-        self._drive()
+    def pace(self, cadence: Cadence) -> None:
+        """Have the devices' periods follow the levels."""
+        self._cadence = cadence
+        cadence.follow()
+
+    def keep_time(self, timekeeper: Timekeeper) -> None:
+        """Have it see every stamp, and say which readings are stamped by a clock not to be trusted."""
+        self._timekeeper = timekeeper
 
     def values(self) -> Iterator[tuple[str, float, int]]:
         """Channel, its latest value (NaN where bad), and when (ns, UTC) it last had one, 0 for never."""
@@ -91,8 +101,22 @@ class Pipeline:
 
     def take(self, frame: Frame) -> None:
         self.frames_taken += 1
+        if self._timekeeper is not None and self._clock.is_off(frame.time_ns, frame.mono_ns):
+            self._timekeeper.check()
+        if frame.block.device in self._modes.maintained:
+            frame = self._modes.marked(frame)
         for group, readings in self._channels.on_frame(frame):
             self._judged(group, readings)
+
+    def remeasured(self, alarm_id: str, found: Sequence[Mapping[str, Any]]) -> None:
+        """What was measured again around a red channel becomes evidence of its alarm."""
+        self.announce(self._guard.attach(alarm_id, found))
+
+    def fill_in(self, readings: ReadingFrame) -> None:
+        """A person's readings in place of those an instrument does not have: kept and forwarded."""
+        self._writer.put(readings)
+        if len(self.shown):
+            self.shown.publish(readings)
 
     async def run(self) -> None:
         """Finish, now and then, ticks whose inputs never came; until cancelled."""
@@ -100,14 +124,23 @@ class Pipeline:
             await asyncio.sleep(EXPIRE_EVERY_S)
             for group, readings in self._channels.expire(self._clock.monotonic_ns()):
                 self._judged(group, readings)
+            self.announce(self._guard.look())
+            if self._cadence is not None:
+                self._cadence.follow()
 
     def _judged(self, group: Group, readings: ReadingFrame) -> None:
-        raised = self._judge.take(group, readings)
+        if self._timekeeper is not None and not self._timekeeper.trusted:
+            readings = self._timekeeper.marked(readings)
+        raised = self._judge.take(group, readings) + self._water.take(group, readings)
         if raised:
-            self._drive()
+            raised += self._guard.ring(raised)
+            if self._cadence is not None:
+                self._cadence.follow()
+        raised += self._guard.turned(group, readings)
         self._writer.put(readings)
         self._writer.mark(group.stateful)
         self._writer.mark(self._judge.moved())
+        self._writer.mark(self._water.moved())
         if raised:
             self.announce(raised)
         self.latest[id(group)] = readings
@@ -135,14 +168,14 @@ class Pipeline:
         self._counters[device] = counters
         return counters
 
-    def _drive(self) -> None:
-        for output in self._outputs:
-            output.pond_level(self._judge.ponds[output.table.pond])
-
     # -- alarms --------------------------------------------------------------------------------------
 
     def announce(self, changed: Sequence[Alarm]) -> None:
-        """Commit changed alarms at once, and let them be seen in the log."""
+        """Commit changed alarms at once, with whom they call, and let them be seen in the log."""
+        changed = self._guard.called(changed)
+        if not changed:
+            return
+        self._writer.mark([CALLS])
         mono_ns = self._clock.monotonic_ns()
         drafts = [
             Draft("alarms", self._head + alarms.body(alarm), self._clock.wall_ns(), mono_ns, 1)
@@ -200,28 +233,31 @@ class Pipeline:
     def device_state(self, line: str, device: str, *, up: bool, error: str) -> None:
         now_ns = self._clock.wall_ns()
         self.devices[line, device] = up
-        subject = Subject("fault", device, line=line, device=device)
         if up:
-            since_ns = self._down.pop((line, device), now_ns)
-            silent_s = (now_ns - since_ns) / 1e9
+            silent_s = self._stations.silent_s(device, now_ns)
             log.info("%s on %s answers%s", device, line, f" again after {silent_s:.0f} s" if silent_s else "")
-            self._observe(subject, Observation("none", "gone", now_ns, reasons.fault_gone(device, silent_s)))
-            return
-        self._down[line, device] = now_ns
-        log.warning("%s on %s is silent: %s", device, line, error)
-        reason = reasons.fault_present(device, Quality.NO_REPLY)
-        self._observe(subject, Observation("none", "present", now_ns, reason, evidence={"error": error}))
+            self.announce(self._stations.up(line, device, now_ns))
+        else:
+            log.warning("%s on %s is silent: %s", device, line, error)
+            self._stations.down(line, device, error, now_ns)
 
     def output_fault(self, table: OutputTable, error: str) -> None:
         """An output does not follow; an empty error takes that back."""
         now_ns = self._clock.wall_ns()
         subject = Subject("fault", f"output.{table.id}", pond=table.pond, device=table.device)
         if error:
-            reason = reasons.fault_present(table.id, Quality.NO_REPLY)
+            reason = reasons.output_fault(table.id, error)
             seen = Observation("none", "present", now_ns, reason, evidence={"error": error})
         else:
-            seen = Observation("none", "gone", now_ns, reasons.fault_gone(table.id, 0.0))
+            seen = Observation("none", "gone", now_ns, reasons.output_well(table.id))
         self._observe(subject, seen)
+
+    def quarantined(self, uplink: str, seq: int, kind: str, why: str) -> None:
+        """An uplink will not take a batch, whenever it is tried; the alarm stands for the latest of them."""
+        reason = reasons.quarantined(uplink, seq, why)
+        evidence = {"seq": seq, "kind": kind, "why": why}
+        seen = Observation("none", "present", self._clock.wall_ns(), reason, evidence=evidence)
+        self._observe(Subject("system", f"quarantine.{uplink}"), seen)
 
     def polled(self, line: str, seconds: float) -> None:
         histogram = self._poll_seconds.get(line)

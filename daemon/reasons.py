@@ -112,3 +112,192 @@ def fault_present(device: str, quality: Quality) -> Reason:
 
 def fault_gone(device: str, silent_s: float) -> Reason:
     return Reason(f"{device} 恢复正常，中断 {silent_s:.0f} s", f"{device} works again after {silent_s:.0f} s")
+
+
+def quarantined(uplink: str, seq: int, why: str) -> Reason:
+    """An uplink refuses a batch for good."""
+    return Reason(
+        f"上传通道 {uplink} 拒收第 {seq} 批数据（{why}），已隔离保存，不再重发",
+        f"uplink {uplink} will not take batch {seq} ({why}): it is kept, and not sent again by itself",
+    )
+
+
+def store_in_memory(error: str) -> Reason:
+    """The disk under the store cannot be used."""
+    return Reason(
+        f"本地存储不可用（{error}），数据暂存内存，断电将丢失；监测、预警与上传继续进行",
+        f"the store cannot be used ({error}): batches stand in memory and a power cut would lose them; "
+        "measuring, judging and forwarding go on",
+    )
+
+
+def store_back() -> Reason:
+    return Reason("本地存储已恢复", "the store is on its disk again")
+
+
+# -- levels and people -------------------------------------------------------------------------------
+
+
+def red_latched(point: str, item: str, value: float, unit: str, roles: str) -> Reason:
+    """Red was reached; what is measured now lies below it, and red stays until it is closed."""
+    return Reason(
+        f"{point} {ITEM_ZH[item]}红色预警保持：现测值 {value:.6g} {unit} 已不到红色，须复测后由 {roles} 解除",
+        f"{point} {item}: red is held, {value:.6g} {unit} now; to be closed by {roles} after re-measurement",
+    )
+
+
+def manual_gone(point: str, item: str, value: float, unit: str, by: str) -> Reason:
+    """A person's reading shows that a level no longer holds."""
+    return Reason(
+        f"{point} {ITEM_ZH[item]}人工测值 {value:.6g} {unit}（{by}），在预警阈值以内",
+        f"{point} {item}: {value:.6g} {unit} by hand ({by}), within its trigger levels",
+    )
+
+
+def manual_differs(
+    point: str, item: str, by_hand: float, automatic: float, tolerance: float, unit: str
+) -> Reason:
+    """Comparison (比测) out of tolerance."""
+    return Reason(
+        f"{point} {ITEM_ZH[item]}比测超差：人工 {by_hand:.6g} {unit}，自动 {automatic:.6g} {unit}，"
+        f"允许 {tolerance:.6g} {unit}",
+        f"{point} {item}: {by_hand:.6g} {unit} by hand, {automatic:.6g} {unit} by the instrument, "
+        f"further apart than {tolerance:.6g} {unit}",
+    )
+
+
+def manual_agrees(point: str, item: str) -> Reason:
+    return Reason(f"{point} {ITEM_ZH[item]}比测合格", f"{point} {item}: reading by hand and instrument agree")
+
+
+def patrol_abnormal(place: str, by: str, found: str) -> Reason:
+    """What a patrol saw."""
+    return Reason(f"{place} 巡查异常（{by}）：{found}", f"{place}: the patrol of {by} found: {found}")
+
+
+# -- sections ----------------------------------------------------------------------------------------
+
+
+def section_blind(section: str, live: int, needed: int) -> Reason:
+    """Too few monitoring points of a section can be seen."""
+    return Reason(
+        f"{section} 断面监测失明：有效监测点 {live} 个，少于 {needed} 个，请当日巡查",
+        f"section {section} is blind: only {live} of {needed} monitoring points are seen; inspect today",
+    )
+
+
+def section_seen(section: str) -> Reason:
+    return Reason(f"{section} 断面监测恢复", f"section {section} is seen again")
+
+
+def manual_wanted(section: str, within_min: float) -> Reason:
+    """A blind section in orange rain."""
+    return Reason(
+        f"{section} 断面监测失明且降雨达橙色：请在 {within_min:.0f} 分钟内人工补测",
+        f"section {section} is blind in orange rain: a manual reading is wanted within {within_min:.0f} min",
+    )
+
+
+def manual_no_longer_wanted(section: str) -> Reason:
+    return Reason(
+        f"{section} 断面不再需要人工补测", f"section {section}: no manual reading is wanted any more"
+    )
+
+
+# -- water -------------------------------------------------------------------------------------------
+
+
+def rain_present(pond: str, level: str, because: str) -> Reason:
+    """The rain level, and the highest thing that makes it."""
+    return Reason(
+        f"{pond} 降雨{LEVEL_ZH[level]}：{because}",
+        f"{pond} rain: {level}, {because}",
+    )
+
+
+def rain_gone(pond: str) -> Reason:
+    return Reason(f"{pond} 降雨等级解除条件已满足", f"{pond} rain: below every mark")
+
+
+def rain_unknown(pond: str) -> Reason:
+    return Reason(
+        f"{pond} 雨量计无有效测值，降雨等级未知", f"{pond} rain: no gauge can be read, its level is unknown"
+    )
+
+
+def rain_intense(pond: str, hours: str) -> Reason:
+    """Caine's curve of intensity and duration."""
+    return Reason(
+        f"{pond} 降雨强度历时超过参考曲线（{hours} h），请关注坝坡",
+        f"{pond} rain: intensity beyond Caine's curve over {hours} h; watch the slopes",
+    )
+
+
+def stop_and_withdraw(pond: str, level: str) -> Reason:
+    return Reason(
+        f"{pond} 降雨{LEVEL_ZH[level]}：建议停产撤人，加强巡查，暴雨中不得放矿",
+        f"{pond} rain is {level}: stop production and withdraw people; no discharge in the storm",
+    )
+
+
+def stop_over(pond: str) -> Reason:
+    return Reason(f"{pond} 停产撤人建议取消", f"{pond}: the advice to stop and withdraw is over")
+
+
+def limits_run_out(pond: str, until: str, *, valid: bool) -> Reason:
+    """Operating limits end soon, or have ended."""
+    if valid:
+        return Reason(
+            f"{pond} 库水位运行限值 {until} 到期，请在汛期前更新",
+            f"{pond}: the operating limits of the pond's level end on {until}; renew them",
+        )
+    return Reason(
+        f"{pond} 库水位运行限值已于 {until} 到期，暂按原限值判别，请立即更新",
+        f"{pond}: the operating limits ended on {until} and are still used; renew them now",
+    )
+
+
+def limits_renewed(pond: str) -> Reason:
+    return Reason(f"{pond} 库水位运行限值有效", f"{pond}: operating limits are in force")
+
+
+# -- stations, outputs, modes ------------------------------------------------------------------------
+
+
+def stations_missing(devices: list[str], quality: Quality) -> Reason:
+    """Several devices fell silent together."""
+    count, names = len(devices), ", ".join(devices)
+    return Reason(
+        f"{count} 个测站故障报警（{FAULT_ZH.get(quality, quality.text)}）：{names}",
+        f"{count} stations missing: {names}",
+    )
+
+
+def stations_back() -> Reason:
+    return Reason("测站全部恢复正常", "all stations answer again")
+
+
+def output_fault(output: str, error: str) -> Reason:
+    """A siren or relay does not follow."""
+    return Reason(f"{output} 输出故障报警：{error}", f"output {output} does not follow: {error}")
+
+
+def output_well(output: str) -> Reason:
+    return Reason(f"{output} 输出恢复正常", f"output {output} follows again")
+
+
+def drill(pond: str, level: str, by: str) -> Reason:
+    """A rehearsal."""
+    return Reason(
+        f"演练：{pond} {LEVEL_ZH[level]}预警（{by} 发起），非真实预警",
+        f"drill: {pond} {level}, started by {by}; this is no real alarm",
+    )
+
+
+def drill_over(pond: str, why: str) -> Reason:
+    said = {
+        "ended": ("演练结束", "is over"),
+        "overridden": ("被真实预警终止", "was overridden by a real alarm"),
+    }
+    zh, en = said[why]
+    return Reason(f"演练：{pond} {zh}", f"drill: {pond}: it {en}")

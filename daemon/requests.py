@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
@@ -35,6 +35,22 @@ class Tail(Request, frozen=True, tag="tail"):
     """Rows: readings as they come, as payload version 1 writes them. No channels: all."""
 
     channels: tuple[str, ...] = ()
+
+
+class Trace(Request, frozen=True, tag="trace"):
+    """Rows: what a recording of the line holds (drivers/recorder.py), its header first."""
+
+    line: str
+
+
+class Scan(Request, frozen=True, tag="scan"):
+    """Look for units on a line that the core holds, reading only. Rows: Found, as they are found."""
+
+    line: str
+    units: tuple[int, ...]
+    fn: Literal[3, 4] = 3
+    at: int = 0
+    timeout_s: float = 0.2
 
 
 class AlarmsList(Request, frozen=True, tag="alarms.list"):
@@ -69,8 +85,124 @@ class AlarmsClose(AlarmsAck, frozen=True, tag="alarms.close"):
     pass
 
 
+class AlarmsAckAll(Request, frozen=True, tag="alarms.ack-all"):
+    """Acknowledge all that is new, of one pond or of all. Answer: those alarms."""
+
+    changes: ClassVar[bool] = True
+    by: str
+    pond: str | None = None
+    role: str | None = None
+    note: str | None = None
+
+
+class Handover(Request, frozen=True, tag="alarms.handover"):
+    """Answer: what one shift leaves to the next, a daemon.guard_verbs.LeftOver."""
+
+
+class HandoverSign(Request, frozen=True, tag="alarms.handover.sign"):
+    """The same, written down as handed over by one and taken over by the other."""
+
+    changes: ClassVar[bool] = True
+    by: str
+    to: str
+    note: str | None = None
+
+
+class ModesList(Request, frozen=True, tag="modes"):
+    """Answer: maintenance, drills and mutes under way."""
+
+
+class Maintain(Request, frozen=True, tag="maintain"):
+    """A device or line. `until`: a duration, `2 h`, or an instant, RFC 3339. Answer: the order; below too."""
+
+    changes: ClassVar[bool] = True
+    target: str
+    by: str
+    reason: str
+    until: str
+
+
+class MaintainEnd(Request, frozen=True, tag="maintain.end"):
+    changes: ClassVar[bool] = True
+    target: str
+    by: str
+
+
+class Rehearse(Request, frozen=True, tag="drill"):
+    changes: ClassVar[bool] = True
+    pond: str
+    level: Literal["blue", "yellow", "orange", "red"]
+    by: str
+    reason: str
+    until: str
+
+
+class RehearseEnd(Request, frozen=True, tag="drill.end"):
+    changes: ClassVar[bool] = True
+    by: str
+
+
+class MuteSound(Request, frozen=True, tag="mute"):
+    changes: ClassVar[bool] = True
+    pond: str
+    by: str
+    reason: str
+    until: str
+
+
+class MuteEnd(Request, frozen=True, tag="mute.end"):
+    changes: ClassVar[bool] = True
+    pond: str
+    by: str
+
+
+class ManualReading(Request, frozen=True, tag="manual.reading"):
+    """A reading by hand in the channel's unit; `at` RFC 3339, absent: now. Answer: daemon.manual.Compared."""
+
+    changes: ClassVar[bool] = True
+    channel: str
+    value: float
+    by: str
+    at: str | None = None
+    note: str | None = None
+
+
+class ManualPatrol(Request, frozen=True, tag="manual.patrol"):
+    """What a patrol found. Answer: the ids of alarms it raised."""
+
+    changes: ClassVar[bool] = True
+    pond: str
+    by: str
+    found: str
+    section: str = ""
+    abnormal: bool = False
+    at: str | None = None
+
+
 REQUESTS = (
-    Status | Read | Tail | AlarmsList | AlarmsShow | AlarmsAck | AlarmsAssign | AlarmsHandle | AlarmsClose
+    Status
+    | Read
+    | Tail
+    | Trace
+    | Scan
+    | AlarmsList
+    | AlarmsShow
+    | AlarmsAck
+    | AlarmsAssign
+    | AlarmsHandle
+    | AlarmsClose
+    | AlarmsAckAll
+    | Handover
+    | HandoverSign
+    | ModesList
+    | Maintain
+    | MaintainEnd
+    | Rehearse
+    | RehearseEnd
+    | MuteSound
+    | MuteEnd
+    | ManualReading
+    | ManualPatrol
 )
 
 

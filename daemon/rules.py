@@ -88,6 +88,10 @@ class Verdicts:
         self._last[name] = (verdict.stream, verdict.seq)
         return name
 
+    def follow(self, stream: str) -> None:
+        """Another store is in use: verdicts on the batches of the one before count no more."""
+        self._stream = stream
+
     def states(self) -> dict[str, Callable[[], object]]:
         return {name: partial(self._last.__getitem__, name) for name in self._last}
 
@@ -138,6 +142,11 @@ class RulesFeed:
         oldest_ns = min(self._unjudged.values(), default=0 if self.up else self._gone_ns)
         lag_s = max(0.0, (self._clock.wall_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0
         yield "pondwatch_rules_lag_seconds", (), lag_s
+
+    def renew(self) -> None:
+        """Another store is in use: the rules process is to connect anew and say what it knows of it."""
+        if self._current is not None:
+            self._current.cancel()
 
     async def run(self) -> None:
         """Listen until cancelled."""

@@ -1,8 +1,13 @@
-"""The hash chain through the batches, and the head file that remembers where it ended.
+"""The hash chain through the batches, what is signed of it, and the head file that remembers where it ended.
 
 Each payload carries `prev`, the SHA-256 of the exact bytes of the payload before it; whoever holds two
-neighbours can tell whether one was changed. SQLite itself notices neither a flipped bit nor a WAL
-whose tail was lost, so the last committed (stream, seq, hash) is kept a second time, outside the store.
+neighbours can tell whether one was changed. Whoever holds them all can write a chain anew, so places of it
+are signed now and then: a seal says that batch `seq` had this hash, and so fixes every batch before it.
+daemon/keys.py has the keys, daemon/sealer.py signs, daemon/witness.py checks; docs/tamper-evidence.md says
+what that proves and what not.
+
+SQLite itself notices neither a flipped bit nor a WAL whose tail was lost, so the last committed
+(stream, seq, hash) is kept a second time, outside the store.
 """
 
 from __future__ import annotations
@@ -14,6 +19,8 @@ import zlib
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,6 +76,87 @@ def verify(batches: Iterable[Sealed]) -> int | None:
             return batch.seq
         before = (match[2], batch.seq, batch.hash)
     return None
+
+
+# -- what is signed ----------------------------------------------------------------------------------
+
+ALGORITHM = "ed25519"
+
+
+def key_id(public: bytes) -> str:
+    """The name of a public key: 16 hex digits of its SHA-256."""
+    return sha256(public).hexdigest()[:16]
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """The key `by` says that `public` signs for what comes after batch `seq` of `stream`; hex throughout.
+
+    The first of a chain is signed by its own key.
+    """
+
+    mode: str
+    key: str
+    alg: str
+    public: str
+    by: str
+    stream: str
+    seq: int
+    hash: str
+    time: str
+    signature: str
+
+    def statement(self) -> bytes:
+        """The signed bytes: one line for each member, so that no two certificates share them."""
+        members = (
+            self.mode,
+            self.key,
+            self.alg,
+            self.public,
+            self.by,
+            self.stream,
+            self.seq,
+            self.hash,
+            self.time,
+        )
+        return _lines("pondwatch-key 1", *members)
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """The key says: batch `seq` of `stream` has this hash, and this was the newest at `time`."""
+
+    v: int
+    mode: str
+    stream: str
+    seq: int
+    hash: str
+    time: str
+    key: str
+    alg: str
+    signature: str
+
+    def statement(self) -> bytes:
+        """The signed bytes."""
+        members = (self.mode, self.stream, self.seq, self.hash, self.time, self.key, self.alg)
+        return _lines("pondwatch-seal 1", *members)
+
+
+def place(payload: bytes) -> tuple[str, str, int]:
+    """Mode, stream and seq of a payload.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    match = _ENVELOPE.match(payload)
+    if match is None:
+        raise ValueError("this is no payload of version 1")
+    return match[1].decode(), match[2].decode(), int(match[3])
+
+
+def _lines(*members: object) -> bytes:
+    return "".join(f"{member}\n" for member in members).encode()
+
+
+# -- the head ----------------------------------------------------------------------------------------
 
 
 class HeadBusy(Exception):
@@ -130,9 +218,23 @@ class HeadFile:
         self._file.close()
 
     def _slot(self, index: int) -> tuple[int, Head | None]:
-        text = os.pread(self._fd, self._SLOT_BYTES, index * self._SLOT_BYTES).partition(b"\n")[0]
-        line, _, crc = text.rpartition(b" ")
-        if crc != b"%08x" % zlib.crc32(line) or not line.startswith(b"pondwatch-head 1 "):
-            return 0, None
-        turn, stream, seq, digest = line.decode().split(" ")[2:]
-        return int(turn), Head(stream, int(seq), bytes.fromhex(digest))
+        return _read_slot(os.pread(self._fd, self._SLOT_BYTES, index * self._SLOT_BYTES))
+
+    @classmethod
+    def peek(cls, path: Path) -> Head | None:
+        """What it says, for who does not write the store: without the lock, which another process may hold.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        data, size = path.read_bytes(), cls._SLOT_BYTES
+        return max((_read_slot(data[at : at + size]) for at in (0, size)), key=lambda slot: slot[0])[1]
+
+
+def _read_slot(page: bytes) -> tuple[int, Head | None]:
+    """Its turn and what it says; 0 and None where it was torn or never written."""
+    line, _, crc = page.partition(b"\n")[0].rpartition(b" ")
+    if crc != b"%08x" % zlib.crc32(line) or not line.startswith(b"pondwatch-head 1 "):
+        return 0, None
+    turn, stream, seq, digest = line.decode().split(" ")[2:]
+    return int(turn), Head(stream, int(seq), bytes.fromhex(digest))

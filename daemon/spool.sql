@@ -49,3 +49,32 @@ CREATE TABLE state (
     seq  INTEGER NOT NULL,
     body BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- migration 2
+-- Settled or old readings, many to a zstd frame (daemon/packs.py). `hash` is that of the last payload in it, and
+-- proves them all. Packs are disjoint; other kinds of batches may lie between their seqs, readings may not.
+CREATE TABLE pack (
+    first    INTEGER PRIMARY KEY,
+    last     INTEGER NOT NULL CHECK (last >= first),
+    since_ns INTEGER NOT NULL,          -- oldest time in it, UTC
+    time_ns  INTEGER NOT NULL,          -- newest time in it
+    batches  INTEGER NOT NULL,
+    count    INTEGER NOT NULL,          -- readings
+    hash     BLOB NOT NULL,
+    frame    BLOB NOT NULL
+) STRICT;
+
+-- Of what is settled, what the platform receipted: only that counts for an archive. Rows as in `settled`.
+CREATE TABLE receipted (
+    uplink TEXT NOT NULL,
+    first  INTEGER NOT NULL,
+    last   INTEGER NOT NULL CHECK (last >= first),
+    PRIMARY KEY (uplink, first)
+) STRICT, WITHOUT ROWID;
+
+-- Seqs above the oldest that are no longer here; `reason` of a loss is that of its gap record.
+CREATE TABLE gone (
+    first  INTEGER PRIMARY KEY,
+    last   INTEGER NOT NULL CHECK (last >= first),
+    reason TEXT NOT NULL CHECK (reason IN ('pushed-out', 'delivered', 'damaged'))
+) STRICT;

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from daemon.pipeline import Pipeline
     from daemon.poller import StreamLine
     from daemon.spool import Spool
+    from daemon.timekeeper import Timekeeper
     from daemon.uplink.contract import Uplink
     from daemon.writer import Writer
 
 LOOK_EVERY_S = 1.0  # how often the store is asked for its size and backlog
 HUNG_S = 60.0  # a commit that takes longer hangs
-TRUST_AFTER_S = 3600.0  # a wall clock that stepped is trusted again after so long without a step
 
 Gauge = tuple[str, tuple[str, ...], float]
 
@@ -44,6 +44,7 @@ class State:
         lines: Mapping[str, PolledLine | StreamLine],
         uplinks: Sequence[Uplink],
         writer: Writer,
+        timekeeper: Timekeeper,
     ) -> None:
         self._site = site
         self._clock = clock
@@ -57,8 +58,7 @@ class State:
         self._began_s = asyncio.get_running_loop().time()
         self._store_bytes = 0
         self._unsettled = {uplink.id: Unsettled(0, 0.0) for uplink in uplinks}
-        self._steps = clock.steps
-        self._stepped_s = float("-inf")
+        self._timekeeper = timekeeper
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
@@ -69,8 +69,6 @@ class State:
     async def look(self) -> None:
         self._store_bytes = await self._spool.size_bytes()
         self._unsettled = {uplink.id: await uplink.unsettled() for uplink in self._uplinks}
-        if self._clock.steps != self._steps:
-            self._steps, self._stepped_s = self._clock.steps, self._now_s()
 
     async def backlog(self) -> int:
         """Batches that some uplink has not settled yet, summed over uplinks."""
@@ -80,17 +78,23 @@ class State:
     # -- health --------------------------------------------------------------------------------------
 
     def ills(self) -> list[str]:
-        """What makes no progress, a sentence each; nothing is well. A dead device is no ill of the core."""
+        """All that is not well with the core, a sentence each. A dead device is no ill of the core."""
+        ills = self.stuck()
+        hanging_s = self._writer.hanging_s()
+        if hanging_s > HUNG_S:
+            ills.append(f"a commit hangs for {hanging_s:.0f} s")
+        if self._spool.trouble:
+            ills.append(f"batches stand in memory alone: {self._spool.trouble}")
+        return ills
+
+    def stuck(self) -> list[str]:
+        """Of the ills those that a restart may cure: a disk is not among them."""
         now_s = self._now_s()
-        ills = [
+        return [
             f"line {line.id} has shown no life for {now_s - line.beat_s:.0f} s"
             for line in self._lines.values()
             if now_s - max(line.beat_s, self._began_s) > line.patience_s
         ]
-        hanging_s = self._writer.hanging_s()
-        if hanging_s > HUNG_S:
-            ills.append(f"a commit hangs for {hanging_s:.0f} s")
-        return ills
 
     def ready(self) -> bool:
         """Whether every group of channels has been computed once."""
@@ -103,8 +107,7 @@ class State:
         yield from self._channels()
         yield from self._judgement()
         yield from self._store()
-        steady_s = self._now_s() - self._stepped_s
-        yield "pondwatch_clock_trusted", (), float(steady_s > TRUST_AFTER_S)
+        yield "pondwatch_clock_trusted", (), float(self._timekeeper.trusted)
 
     def _instruments(self) -> Iterable[Gauge]:
         for (line, device), up in self._pipeline.devices.items():
@@ -138,6 +141,9 @@ class State:
 
     def _store(self) -> Iterable[Gauge]:
         yield "pondwatch_spool_bytes", (), float(self._store_bytes)
+        yield "pondwatch_spool_durable", (), float(not self._spool.trouble)
+        if not isnan(self._spool.days_left):
+            yield "pondwatch_spool_days_left", (), self._spool.days_left
         for uplink in self._uplinks:
             batches, oldest_s = self._unsettled[uplink.id]
             yield "pondwatch_spool_unsettled_batches", (uplink.id,), float(batches)
@@ -155,6 +161,7 @@ class State:
             "stream": self._spool.stream,
             "last_seq": self._spool.last_seq,
             "ills": self.ills(),
+            "clock": {"trusted": self._timekeeper.trusted, "why": self._timekeeper.why},
             "ponds": {pond: level.text for pond, level in self._judge.ponds.items()},
             "devices": {device: up for (_, device), up in self._pipeline.devices.items()},
             "uplinks": {

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from daemon.alarms import Alarm, AlarmBook, Deed
+    from daemon.audit import Audit
     from daemon.clock import Clock
     from daemon.config import ChannelTable, Site
     from daemon.control import Caller, Verb
+    from daemon.guard import Guard
     from daemon.pipeline import Pipeline
     from daemon.poller import StreamLine
     from daemon.reading import Reading
@@ -41,6 +43,8 @@ class Verbs:
         book: AlarmBook,
         drivers: Mapping[str, ModbusDevice | GnssReceiver],
         lines: Mapping[str, PolledLine | StreamLine],
+        audit: Audit,
+        guard: Guard,
     ) -> None:
         self._channels = {channel.id: channel for channel in site.channels}
         self._line_of = {device.id: device.line for device in site.devices}
@@ -50,6 +54,8 @@ class Verbs:
         self._book = book
         self._drivers = drivers
         self._lines = lines
+        self._audit = audit
+        self._guard = guard
 
     def table(self) -> Mapping[type[requests.Request], Verb]:
         return {
@@ -80,16 +86,22 @@ class Verbs:
 
     def _deed(self, deed: Deed) -> Verb:
         async def do(request: requests.AlarmsAck, caller: Caller) -> Alarm:
-            del caller
-            alarm = self._book.respond(
-                request.id,
-                deed,
-                by=request.by,
-                role=request.role,
-                note=request.note,
-                time_ns=self._clock.wall_ns(),
+            before = self._book.find(request.id)
+            changed = self._guard.respond(
+                request.id, deed, by=request.by, role=request.role, note=request.note
             )
-            self._pipeline.announce([alarm])
+            self._pipeline.announce(changed)
+            alarm = changed[-1]
+            self._audit.record(
+                f"alarm.{deed}",
+                by=request.by,
+                uid=caller.uid,
+                subject=alarm.id,
+                before=before.response,
+                after=alarm.response,
+                why=request.note,
+                role=request.role,
+            )
             return alarm
 
         return do

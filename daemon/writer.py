@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from daemon.clock import Clock
     from daemon.config import Site
     from daemon.reading import Reading, ReadingFrame
-    from daemon.spool import Spool
+    from daemon.spool import Mode, Spool
 
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Writer:
         self._linger_s = site.store.linger_s
         self._states = states
         self._on_gap = on_gap
-        self._frames: deque[ReadingFrame] = deque()
+        self._frames: deque[ReadingFrame | Draft] = deque()
         self._waiting = 0
         self._others: list[Draft] = []
         self._alarm_rows: dict[str, bytes] = {}
@@ -75,6 +76,7 @@ class Writer:
         self._urgent = asyncio.Event()
         self._encoder = msgspec.json.Encoder()
         self._stopping = False
+        self.mode: Callable[[], Mode | None] = lambda: None  # of payloads, where it is not the store's
         self._since_s: float | None = None
         self.failing_since_s: float | None = None
 
@@ -92,6 +94,13 @@ class Writer:
         """Take alarms, gaps or audit records; they are committed at once, after the readings before them."""
         self._others.extend(drafts)
         self._alarm_rows.update(alarm_rows)
+        self._some.set()
+        self._urgent.set()
+
+    def put_in_place(self, draft: Draft) -> None:
+        """Take a record that stands between what came before and what comes after it; committed at once."""
+        self._frames.extend((*self._others, draft))
+        self._others = []
         self._some.set()
         self._urgent.set()
 
@@ -158,13 +167,23 @@ class Writer:
         states = [(name, self._encoder.encode(self._states[name]())) for name in sorted(dirty)]
         drafts = [self._gap(*gap) for gap in dropped]
         drafts.extend([draft async for draft in self._batches(frames)])
-        return drafts + others, list(rows.items()), states
+        drafts += others
+        if (mode := self.mode()) is not None:
+            drafts = [replace(draft, mode=mode) for draft in drafts]
+        return drafts, list(rows.items()), states
 
-    async def _batches(self, frames: deque[ReadingFrame]) -> AsyncIterator[Draft]:
+    async def _batches(self, frames: deque[ReadingFrame | Draft]) -> AsyncIterator[Draft]:
         rows: list[Reading] = []
         last: ReadingFrame | None = None
         while frames:
-            last = frames.popleft()
+            taken = frames.popleft()
+            if isinstance(taken, Draft):
+                if rows and last is not None:
+                    yield self._batch(rows, last)
+                yield taken
+                rows = []
+                continue
+            last = taken
             rows.extend(last)
             if len(rows) >= BATCH_READINGS:
                 for at in range(0, len(rows), BATCH_READINGS):
@@ -182,6 +201,9 @@ class Writer:
 
     def _drop_oldest(self) -> None:
         frame = self._frames.popleft()
+        if isinstance(frame, Draft):  # records are kept; they no longer stand in their place
+            self._others.append(frame)
+            return
         self._waiting -= len(frame.channels)
         count, first_ns = len(frame.channels), frame.time_ns
         if self._dropped:

@@ -36,7 +36,7 @@ class AckClient(aiomqtt.Client):
     Args:
         hostname: of the broker.
         port: of the broker.
-        on_message: told each payload that arrives, on the event loop; it must not raise.
+        on_message: told topic and payload of each message that arrives, on the event loop; it must not raise.
         on_lost: told when the connection ends.
         settings: aiomqtt's own.
     """
@@ -46,7 +46,7 @@ class AckClient(aiomqtt.Client):
         hostname: str,
         port: int,
         *,
-        on_message: Callable[[bytes], None],
+        on_message: Callable[[str, bytes], None],
         on_lost: Callable[[], None],
         **settings: Any,
     ) -> None:
@@ -167,4 +167,4 @@ class AckClient(aiomqtt.Client):
         userdata: Any,  # noqa: ARG002
         message: MQTTMessage,
     ) -> None:
-        self._hear(bytes(message.payload))
+        self._hear(message.topic, bytes(message.payload))

@@ -1,8 +1,12 @@
 """The uplink over MQTT v5: batches at QoS 1, a status that outlives us, settled by receipt or by PUBACK.
 
 A PUBACK with a failure code is no delivery, nor is one that says nobody subscribes: the broker drops such a
-message. Memory is bounded by `SendQueue`; everything else stays in the store. All deadlines here are of the
-network and run in real time, on the bench too.
+message. Memory is bounded by `SendQueue`; everything else stays in the store. Of the seals only the newest is
+kept and sent: it covers all before it. All deadlines here are of the network and run in real time, on the
+bench too.
+
+When the store gives place to another while we run, its stream is another: the queue is made anew, and nothing
+that was acknowledged of the old stream settles anything of the new one.
 """
 
 from __future__ import annotations
@@ -10,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from functools import partial
+from itertools import product
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal, Never
@@ -23,9 +28,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from daemon.ranges import Ranges
+from daemon.seal import place
 from daemon.spool import Mode
 from daemon.uplink.ack_client import AckClient
 from daemon.uplink.contract import Counters, SendQueue, Unsettled
+from daemon.uplink.envelope import REQUEST_BYTES
+from daemon.uplink.tls import Times, WallClock, context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +43,6 @@ if TYPE_CHECKING:
     from daemon.clock import Clock
     from daemon.config import UplinkTable
     from daemon.spool import Batch, Kind, Spool
-    from daemon.uplink.contract import Lane
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +52,12 @@ SETTLE_LINGER_S = 0.2  # acknowledgements are gathered for so long before they a
 CONNECT_S = 10.0  # for CONNACK and SUBACK
 KEEPALIVE_S = 30
 RECEIPT_BYTES = 64 << 10  # a longer receipt is refused, by the broker already
+_PAYLOAD_INVALID, _PACKET_TOO_LARGE = 0x99, 0x95  # these will not be taken at another time either
+_TAKEN_OVER = 0x8E
 _NOBODY_LISTENS = 0x10  # "no matching subscribers": accepted, and dropped; MQTT 5.0, 3.4.2.1
 _SESSION_S = 86_400  # so long the broker keeps receipts for us while we are away
+_PACKET_BYTES = 128  # of a PUBLISH beside topic and payload, with room to spare
+_BACKFILL, _REPEAT = ("backfill", "true"), ("repeat", "true")
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -82,6 +93,8 @@ class MqttUplink:
         status: sent retained when connected, and left with the broker as last will.
         clock: tells the age of what is unsettled.
         on_rejected: told of each batch that the broker refused.
+        on_quarantined: told of seq, kind and reason when a batch is not tried any more.
+        times: knows the present where the wall clock does not, for TLS.
         reconnect_most_s: longest pause between two attempts; shorter on the bench.
         random: jitter.
     """
@@ -96,6 +109,8 @@ class MqttUplink:
         clock: Clock,
         *,
         on_rejected: Callable[[], None] | None = None,
+        on_quarantined: Callable[[int, Kind, str], None] | None = None,
+        times: Times | None = None,
         reconnect_most_s: float = RECONNECT_MOST_S,
         random: Random | None = None,
     ) -> None:
@@ -108,17 +123,29 @@ class MqttUplink:
         self._status = status
         self._clock = clock
         self._on_rejected = on_rejected
+        self._on_quarantined = on_quarantined
+        self._on_request: Callable[[bytes], None] | None = None
+        self._times = times or WallClock()
         self._reconnect_most_s = reconnect_most_s
         self._random = random or Random()  # noqa: S311 -- jitter
         self._queue: SendQueue | None = None
+        self._stream = ""  # what the queue is for
+        self._seal: bytes | None = None
+        self._seal_due = False
         self._wake = asyncio.Event()
         self._to_settle = Ranges()  # acknowledged, not yet durable; as bounded as the queue's own ranges
         self._some_to_settle = asyncio.Event()
         self._refusals: dict[Kind, int] = {}
         self._trouble = ""
         self._bad_receipts: set[str] = set()
+        self._said: set[str] = set()
+        encoding = [("encoding", "zstd")] if table.encoding == "zstd" else []
+        self._compress = _compressor() if encoding else bytes
         self._plain = _properties()
-        self._backfill = _properties(("backfill", "true"))
+        marks = {(True, False): [_BACKFILL], (False, True): [_REPEAT], (True, True): [_BACKFILL, _REPEAT]}
+        self._marked = {
+            how: _properties(*marks.get(how, []), *encoding) for how in product((False, True), (False, True))
+        }
 
     @property
     def counters(self) -> Counters:
@@ -142,26 +169,58 @@ class MqttUplink:
         Raises:
             StoreError: in a group; the store failed, nothing else ends it.
         """
-        if self._queue is None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_commits(), name=f"uplink {self.id} commits")
+            group.create_task(self._make_durable(), name=f"uplink {self.id} settle")
+            await self._stay_connected()
+
+    def obey(self, on_request: Callable[[bytes], None]) -> None:
+        """Listen to `requests`, from the next connection on; each message there goes to `on_request`."""
+        self._on_request = on_request
+
+    def seal(self, payload: bytes) -> None:
+        """Send this seal; one that has not left yet is covered by it."""
+        self._seal, self._seal_due = payload, True
+        self._wake.set()
+
+    def resend(self, stream: str, first: int, last: int) -> str:
+        """Send `first`..`last` of `stream` once more; a sentence why not, or nothing."""
+        if self._queue is None or stream != self._stream:
+            return f"the stream here is {self._stream}"
+        if not 1 <= first <= last <= self._spool.last_seq:
+            return f"{first}..{last} does not lie within 1..{self._spool.last_seq}"
+        if not self._queue.resend(first, last):
+            return "too many ranges wait to be sent again"
+        self._wake.set()
+        return ""
+
+    async def _queue_of_the_stream(self) -> SendQueue:
+        """The queue for the stream that the store has now."""
+        stream = self._spool.stream
+        if self._queue is None or stream != self._stream:
+            settled = await self._spool.settled(self.id)
+            if self._queue is not None:
+                self._to_settle = Ranges()
+                self._status = msgspec.structs.replace(self._status, stream=stream)
+            self._stream = stream
             self._queue = SendQueue(
-                await self._spool.settled(self.id),
+                settled,
                 by_receipt=self._table.settle == "receipt",
                 window=self._table.window,
                 ack_deadline_s=self._table.ack_deadline_s,
                 receipt_deadline_s=self._table.receipt_deadline_s,
+                drain_bytes_per_s=self._table.drain_bytes_per_s or inf,
             )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch_commits(self._queue), name=f"uplink {self.id} commits")
-            group.create_task(self._make_durable(), name=f"uplink {self.id} settle")
-            await self._stay_connected(self._queue)
+        return self._queue
 
     # -- connecting ----------------------------------------------------------------------------------
 
-    async def _stay_connected(self, queue: SendQueue) -> Never:
+    async def _stay_connected(self) -> Never:
         loop = asyncio.get_running_loop()
         attempt = -1
         while True:
             began_s = loop.time()
+            queue = await self._queue_of_the_stream()
             try:
                 async with await self._client() as client:
                     try:
@@ -171,6 +230,9 @@ class MqttUplink:
                         raise
                     finally:
                         self.connected = False
+            except _OtherStream:
+                log.warning("uplink %s: stream %s has ended; it begins anew", self.id, self._stream)
+                continue
             except (aiomqtt.MqttError, OSError) as error:
                 self._log_trouble(str(error))
             attempt = 0 if loop.time() - began_s > STEADY_S else attempt + 1
@@ -188,7 +250,7 @@ class MqttUplink:
         url = urlsplit(table.url)
         by_receipt = table.settle == "receipt"
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho
-        properties.MaximumPacketSize = RECEIPT_BYTES + 1024
+        properties.MaximumPacketSize = max(RECEIPT_BYTES, REQUEST_BYTES) + 1024
         properties.SessionExpiryInterval = _SESSION_S if by_receipt else 0
         return AckClient(
             url.hostname or "",
@@ -198,7 +260,9 @@ class MqttUplink:
             identifier=self._client_id,
             username=table.username or None,
             password=await asyncio.to_thread(_first_line, table.password_file),
-            tls_context=await asyncio.to_thread(_tls, table) if url.scheme == "mqtts" else None,
+            tls_context=await asyncio.to_thread(context, table, self._times)
+            if url.scheme == "mqtts"
+            else None,
             timeout=CONNECT_S,
             keepalive=KEEPALIVE_S,
             clean_start=not by_receipt,
@@ -218,17 +282,19 @@ class MqttUplink:
         Raises:
             MqttError: it is lost, or was given up because acknowledgements are overdue.
         """
-        if self._table.settle == "receipt":
-            (code,) = await client.subscribe(self._prefix + "receipts", qos=1)
-            if getattr(code, "is_failure", False):
-                raise aiomqtt.MqttError(f"may not read {self._prefix}receipts: {code}")
+        await self._listen(client)
         self._tell(client, "online")
         self._up(queue)
         queue.begin(self._spool.latest, await self._spool.first_seq(), client.receive_maximum)
+        self._seal_due = self._seal is not None
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
             client.check()
+            if self._spool.stream != self._stream:
+                raise _OtherStream
+            if self._seal_due:
+                self._send_seal(client)
             if queue.tick(loop.time()):
                 raise aiomqtt.MqttError(f"no PUBACK for {self._table.ack_deadline_s:g} s")
             ask = queue.ask()
@@ -237,53 +303,106 @@ class MqttUplink:
                     async with asyncio.timeout(min(queue.next_deadline_s - loop.time(), 3600.0)):
                         await self._wake.wait()
                 continue
-            batches = await self._spool.peek(ask.after, ask.upto, (ask.lane.kind,), ask.limit, ask.max_bytes)
+            batches = await self._spool.peek(ask.after, ask.upto, ask.lane.kinds, ask.limit, ask.max_bytes)
+            if batches and place(batches[0].payload)[1] != self._stream:
+                raise _OtherStream
             for batch in queue.found(ask, batches, loop.time()):
-                self._publish(client, batch, ask.lane)
+                how = (ask.lane.backfill, queue.is_repeat(batch.seq))
+                self._publish(client, batch, self._marked[how])
 
-    def _publish(self, client: AckClient, batch: Batch, lane: Lane) -> None:
+    async def _listen(self, client: AckClient) -> None:
+        """Subscribe to what the platform says.
+
+        Raises:
+            MqttError: we may not, and without receipts nothing would ever settle.
+        """
+        if self._table.settle == "receipt":
+            (code,) = await client.subscribe(self._prefix + "receipts", qos=1)
+            if getattr(code, "is_failure", False):
+                raise aiomqtt.MqttError(f"may not read {self._prefix}receipts: {code}")
+        if self._on_request is not None:
+            (code,) = await client.subscribe(self._prefix + "requests", qos=1)
+            if getattr(code, "is_failure", False):
+                log.warning("uplink %s: may not read %srequests: %s", self.id, self._prefix, code)
+
+    def _publish(self, client: AckClient, batch: Batch, properties: Properties) -> None:
         topic = self._prefix + batch.kind
-        if len(batch.payload) + len(topic) + 64 > client.maximum_packet_bytes:
-            self._refused(batch.seq, batch.kind, "it is larger than the broker's maximum packet size")
+        payload = self._compress(batch.payload)
+        acked = partial(self._acked, self._stream, batch.seq, batch.kind)
+        if len(payload) + len(topic) + _PACKET_BYTES > client.maximum_packet_bytes:
+            why = "it is larger than the broker's maximum packet size"
+            self._refused(batch.seq, batch.kind, why, for_good=True)
             return
-        properties = self._backfill if lane.backfill else self._plain
-        client.send(topic, batch.payload, properties, partial(self._acked, batch.seq, batch.kind))
+        client.send(topic, payload, properties, acked)
+
+    def _send_seal(self, client: AckClient) -> None:
+        """The newest seal; sent again on the next connection, until then only a newer one."""
+        assert self._seal is not None
+        self._seal_due = False
+        client.send(self._prefix + "seals", self._seal, self._plain, self._told("seals"))
 
     def _tell(self, client: AckClient, state: Literal["online", "stopping"]) -> None:
         """Publish the status; behind it nothing waits."""
+        with contextlib.suppress(aiomqtt.MqttError):  # lost already: the will speaks for us
+            client.send(
+                self._prefix + "status",
+                self._status.payload(state),
+                self._plain,
+                self._told("status"),
+                retain=True,
+            )
+
+    def _told(self, what: str) -> Callable[[ReasonCode], None]:
+        """What is done with the PUBACK of something that is not in the chain: its refusal is said once."""
 
         def acked(code: ReasonCode) -> None:
-            if code.is_failure:
-                log.warning("uplink %s: the broker refuses our status: %s", self.id, code)
+            if code.is_failure and what not in self._said:
+                self._said.add(what)
+                log.warning("uplink %s: the broker refuses our %s: %s", self.id, what, code)
 
-        with contextlib.suppress(aiomqtt.MqttError):  # lost already: the will speaks for us
-            client.send(self._prefix + "status", self._status.payload(state), self._plain, acked, retain=True)
+        return acked
 
     # -- what comes back -----------------------------------------------------------------------------
 
-    def _acked(self, seq: int, kind: Kind, code: ReasonCode) -> None:
+    def _acked(self, stream: str, seq: int, kind: Kind, code: ReasonCode) -> None:
         self._wake.set()
+        if stream != self._stream:
+            return
         if code.is_failure or code.value == _NOBODY_LISTENS:
-            self._refused(seq, kind, str(code))
+            for_good = code.value in (_PAYLOAD_INVALID, _PACKET_TOO_LARGE)
+            self._refused(seq, kind, str(code), for_good=for_good)
             return
         if refusals := self._refusals.pop(kind, 0):
             log.warning("uplink %s takes %s again, %d were refused", self.id, kind, refusals)
         if self._queue is not None and self._queue.acked(seq, asyncio.get_running_loop().time()):
             self._settled([seq])
 
-    def _refused(self, seq: int, kind: Kind, why: str) -> None:
+    def _refused(self, seq: int, kind: Kind, why: str, *, for_good: bool) -> None:
         """A refused batch stays ours; it is tried again later and stands in nobody's way."""
         assert self._queue is not None
-        pause_s = self._queue.refused(seq, asyncio.get_running_loop().time())
+        pause_s = self._queue.refused(seq, asyncio.get_running_loop().time(), for_good=for_good)
         if self._on_rejected is not None:
             self._on_rejected()
+        if pause_s == inf:
+            log.error("uplink %s: batch %d (%s) is in quarantine, it is kept: %s", self.id, seq, kind, why)
+            if self._on_quarantined is not None:
+                self._on_quarantined(seq, kind, why)
+            return
         if kind not in self._refusals:
             text = "uplink %s refuses batch %d (%s): %s; it is kept and tried again in %.0f s"
             log.warning(text, self.id, seq, kind, why, pause_s)
         self._refusals[kind] = self._refusals.get(kind, 0) + 1
 
-    def _heard(self, payload: bytes) -> None:
-        """A message on the one topic we listen to: a receipt, or nonsense, which changes nothing."""
+    def _heard(self, topic: str, payload: bytes) -> None:
+        """A message on one of the two topics we listen to."""
+        if topic == self._prefix + "requests":
+            if self._on_request is not None:
+                self._on_request(payload)
+        else:
+            self._receipt(payload)
+
+    def _receipt(self, payload: bytes) -> None:
+        """A receipt, or nonsense, which changes nothing."""
         assert self._queue is not None
         try:
             if len(payload) > RECEIPT_BYTES:
@@ -293,8 +412,8 @@ class MqttUplink:
         except (ValueError, msgspec.DecodeError) as error:
             self._refuse_receipt("unreadable", str(error))
             return
-        if receipt.stream != self._spool.stream:
-            self._refuse_receipt("strange stream", f"{receipt.stream[:40]!r}, ours is {self._spool.stream}")
+        if receipt.stream != self._stream:
+            self._refuse_receipt("strange stream", f"{receipt.stream[:40]!r}, ours is {self._stream}")
             return
         newly, strange = self._queue.receipt(ranges)
         if strange:
@@ -330,21 +449,24 @@ class MqttUplink:
     async def _flush(self) -> None:
         self._some_to_settle.clear()
         ranges, self._to_settle = self._to_settle, Ranges()
+        stream = self._stream
         if not ranges:
             return
         try:
-            await self._spool.settle(self.id, ranges)
+            await self._spool.settle(self.id, ranges, stream=stream)
         except BaseException:  # a failing store, or our own end: `run` may be called again
-            for pair in ranges:
-                self._to_settle.add(*pair)
-            self._some_to_settle.set()
+            if stream == self._stream:
+                for pair in ranges:
+                    self._to_settle.add(*pair)
+                self._some_to_settle.set()
             raise
 
-    async def _watch_commits(self, queue: SendQueue) -> Never:
+    async def _watch_commits(self) -> Never:
         news = self._spool.subscribe()
         while True:
             await news.wait()
-            queue.committed(self._spool.latest)
+            if self._queue is not None and self._stream == self._spool.stream:
+                self._queue.committed(self._spool.latest)
             self._wake.set()
 
     # -- saying it once ------------------------------------------------------------------------------
@@ -355,11 +477,23 @@ class MqttUplink:
         log.info("uplink %s connected to %s", self.id, self._table.url)
         self._trouble = ""
         self._bad_receipts.clear()
+        self._said.clear()
 
     def _log_trouble(self, why: str) -> None:
         if why != self._trouble:
             self._trouble = why
             log.warning("uplink %s: %s; it goes on trying", self.id, why)
+
+
+class _OtherStream(Exception):
+    """The store has given place to another."""
+
+
+def _compressor() -> Callable[[bytes], bytes]:
+    """zstd, loaded only where it is asked for."""
+    import zstandard  # noqa: PLC0415 -- it is a megabyte that most gateways need not hold
+
+    return zstandard.ZstdCompressor().compress
 
 
 def _properties(*user: tuple[str, str], packet: int = PacketTypes.PUBLISH) -> Properties:
@@ -372,16 +506,3 @@ def _properties(*user: tuple[str, str], packet: int = PacketTypes.PUBLISH) -> Pr
 
 def _first_line(path: str) -> str | None:
     return Path(path).read_text().partition("\n")[0] if path else None
-
-
-def _tls(table: UplinkTable) -> ssl.SSLContext:
-    """TLS 1.2 or newer, the peer always verified, our certificate shown if there is one."""
-    try:
-        context = ssl.create_default_context(cafile=table.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if table.certificate:
-            context.load_cert_chain(table.certificate, table.key or None)
-    except OSError as error:  # it does not say which file
-        files = ", ".join(filter(None, (table.ca, table.certificate, table.key)))
-        raise OSError(f"certificate files ({files or 'of the system'}): {error}") from error
-    return context

@@ -91,7 +91,7 @@ item = "phreatic-line"
 pond = "n"
 monitoring_point = "PZ03"
 derive = { kind = "piezometric-elevation", of = "p", tip_elevation_m = 78.42 }
-levels = { rising = true, yellow = 85.0, red = 87.0, source = "design report" }
+levels = { rising = true, yellow = 85.0, red = 87.0, source = "design report", approver = "W" }
 
 [[channel]]
 id = "east"
@@ -100,7 +100,7 @@ item = "displacement"
 pond = "n"
 monitoring_point = "GN01"
 from = "gnss1.east"
-levels = { rising = true, red = 50, source = "design report" }
+levels = { rising = true, red = 50, source = "design report", approver = "W" }
 
 [[channel]]
 id = "rain"
@@ -108,7 +108,7 @@ unit = "hPa"
 item = "rainfall"
 pond = "n"
 from = "weather.pressure"
-levels = { rising = true, red = 5000, source = "no pressure is rain, but it is a point" }
+levels = { rising = true, red = 5000, source = "no pressure is rain, but it is a point", approver = "W" }
 
 [[output]]
 id = "siren"
@@ -219,9 +219,23 @@ MISTAKES: list[tuple[list[tuple[str, str]], str]] = [
     ([('line = "air"', 'line = "sky"')],
      ("line[2]: a serial line carries one device, not weather, gnss1\n"
      "device[2].line: campbell-metsens300 speaks Modbus; sky is serial")),
-    ([('line = "sky"', 'line = "bus"')], "device[3].line: nmea-gga-gst sends text by itself"),
-    ([('profile = "nmea-gga-gst"', 'profile = "comnav-gpntr"'), ("baseline = {", "#")],
-     "device[3].profile: no driver listens to comnav-gpntr"),
+    ([('line = "sky"', 'line = "bus"')], "device[3].line: nmea-gga-gst sends by itself"),
+    ([('profile = "nmea-gga-gst"', 'profile = "comnav-gpntr"')],
+     "device[3].baseline: is not what comnav-gpntr tells; its origin is a reference\n"
+     "device[3].reference: is missing: displacement of a GNSS receiver counts from it"),
+    ([('profile = "nmea-gga-gst"', 'profile = "rtklib-llh"\nbase_station = "117"')],
+     "device[3].base_station: cannot be checked: rtklib-llh does not tell it"),
+    ([('from = "gnss1.east"', 'derive = { kind = "axis", toward = "downstream", east = "p", up = "p" }')],
+     "channel[2].derive: north is missing\n"
+     "channel[2].derive: up has no part in downstream\n"
+     "channel[2].derive: there is no channel ''\n"
+     "channel[2].derive: needs downstream_azimuth_deg, its own or that of its section\n"
+     "channel[2].unit: it is in mm; the formula needs kPa"),
+    ([('from = "gnss1.east"',
+       'section = "2-2"\nderive = { kind = "axis", toward = "left-bank", east = "p", north = "p" }'),
+      ('[[section]]', '[[section]]\nring_dyke = true\ndownstream_azimuth_deg = 105'),
+      ('unit = "mm"', 'unit = "kPa"')],
+     "channel[2].derive.toward: section 2-2 is of a ring dyke: it has no left bank"),
     ([('pond = "n"\nsection = "2-2"', 'pond = "m"\nsection = "2-2"')], "channel[0].pond: there is no pond 'm'"),
     ([('section = "2-2"', 'section = "2-3"')],
      "channel[0].section: there is no section of pond n '2-3'; did you mean '2-2'?"),
@@ -248,7 +262,7 @@ MISTAKES: list[tuple[list[tuple[str, str]], str]] = [
     ([("tip_elevation_m = 78.42", "tip_elevation_m = 78.42, density_kg_m3 = 0")],
      "channel[1].derive: density_kg_m3 0.0 must be above 0"),
     ([("yellow = 85.0, red = 87.0", "yellow = 87.0, red = 85.0")], "channel[1].levels: red 85.0 must lie beyond"),
-    ([('levels = { rising = true, red = 50, source = "design report" }', "levels = { rising = true, red = 50 }")],
+    ([('levels = { rising = true, red = 50, source = "design report", approver = "W" }', "levels = { rising = true, red = 50 }")],
      "channel[2].levels: source is empty"),
     ([('from = "gnss1.east"', 'from = "gnss1.east"\nspan = [-40, 40]')],
      "channel[2].levels.red: 50 can never be passed: a value outside the span -40 .. 40 is bad"),
@@ -315,7 +329,7 @@ ADVICE: list[tuple[list[tuple[str, str]], str]] = [
      "rules.start: is off, so the advice that channels ask for is not given"),
     ([('serial = "115200 8N1"', "")],
      "device[3].line: nmea-gga-gst comes as 115200 8N1, the line is 9600 8N1: see that the instrument is too"),
-    ([('levels = { rising = true, red = 50, source = "design report" }', "")],
+    ([('levels = { rising = true, red = 50, source = "design report", approver = "W" }', "")],
      "channel[2]: displacement GN01 has no trigger levels on any channel: it is not armed"),
     ([('item = "displacement"', 'item = "landslide"')],
      "pond[0]: no channel monitors displacement, which GB 39496-2020 5.5.2 asks of a dry pond"),

@@ -9,15 +9,17 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from daemon.alarms import Alarm, AlarmBook
+from daemon.alarms import Alarm, AlarmBook, NotAllowed
 from daemon.channels import Channels, Source
-from daemon.config import ChannelTable, File, Pond, Site, SiteTable
+from daemon.config import ChannelTable, File, Pond, Section, Site, SiteTable
 from daemon.judge import Judge
-from drivers.sample import Block, Frame, Quality
+from drivers.sample import NO_EVIDENCE, Block, Frame, Quality
 from edge_rules.law.levels import Level, Levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from daemon.alarms import Deed
 
 S = 1_000_000_000
 LEVELS = Levels(rising=True, blue=1.0, yellow=2.0, orange=3.0, red=4.0, hysteresis=0.1, hold_s=60, source="t")
@@ -34,13 +36,19 @@ class Bench:
                 unit="m",
                 item="phreatic-line",
                 pond="n",
+                section="2-2",
                 monitoring_point=f"PZ{n}",
                 source=f"d.x{n}",
                 levels=levels,
             )
             for n in range(6)
         )
-        file = File(site=SiteTable(id="s", gateway="g"), ponds=(Pond(id="n"),), channels=tables)
+        file = File(
+            site=SiteTable(id="s", gateway="g"),
+            ponds=(Pond(id="n"),),
+            sections=(Section(id="2-2", pond="n", live_at_least=4),),
+            channels=tables,
+        )
         self.channels = Channels(tables, [Source(BLOCK, 60 * S)])
         self.book = AlarmBook(alarms, timezone=ZoneInfo("Asia/Shanghai"))
         self.judge = Judge(cast("Site", file), self.channels.groups, self.book)
@@ -110,11 +118,11 @@ def test_a_point_that_can_no_longer_be_seen_keeps_its_level_and_is_unknown() -> 
 
 def test_an_uncertain_reading_raises_and_never_clears() -> None:
     bench = Bench()
-    bench.see(2.5, quality=Quality.GNSS_FLOAT)
-    raised = bench.see(2.5, quality=Quality.GNSS_FLOAT)
+    bench.see(2.5, quality=Quality.UNCERTAIN_INPUT)
+    raised = bench.see(2.5, quality=Quality.UNCERTAIN_INPUT)
     assert raised[0].evidence["unverified"] is True
     for _ in range(5):
-        assert bench.see(0.0, quality=Quality.GNSS_FLOAT) == []
+        assert bench.see(0.0, quality=Quality.UNCERTAIN_INPUT) == []
     bench.see(0.0)
     assert told(bench.see(0.0))[0] == ("channel", "none", "gone")
 
@@ -155,3 +163,139 @@ def test_only_states_that_moved_are_named_for_the_store() -> None:
     bench.see(0.5, 1.5)
     assert bench.judge.moved() == {"level:c1"}
     assert bench.judge.moved() == set()
+
+
+# -- the quality rule, exactly -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quality", Quality)
+def test_each_quality_raises_and_clears_what_it_may(quality: Quality) -> None:
+    usable = not quality.is_bad and quality not in NO_EVIDENCE
+    rising = Bench()
+    raised = [told(rising.see(2.5, quality=quality)) for _ in range(3)]
+    assert (("channel", "yellow", "present") in raised[1]) == usable
+    assert rising.judge.level("c0") == (Level.YELLOW if usable else Level.NONE)
+    falling = Bench()
+    falling.see(2.5)
+    falling.see(2.5)
+    for _ in range(3):
+        falling.see(0.0, quality=quality)
+    assert falling.judge.level("c0") == (Level.NONE if quality == Quality.GOOD else Level.YELLOW)
+
+
+@pytest.mark.parametrize("quality", sorted(NO_EVIDENCE))
+def test_a_level_seen_only_through_no_evidence_is_unknown(quality: Quality) -> None:
+    bench = Bench()
+    bench.see(2.5)
+    bench.see(2.5)
+    assert told(bench.see(0.0, quality=quality)) == [("channel", "yellow", "unknown")]
+
+
+# -- red -----------------------------------------------------------------------------------------------
+
+
+def red() -> Bench:
+    bench = Bench()
+    bench.see(9.0)
+    bench.see(9.0)
+    return bench
+
+
+def test_red_stays_red_when_the_value_falls_and_says_what_it_waits_for() -> None:
+    bench = red()
+    bench.see(0.0)
+    (held,) = bench.see(0.0)
+    assert (held.level, held.condition, held.response) == ("red", "present", "new")
+    assert held.evidence["latched"] == {"measured": "none", "value": 0.0}
+    assert "supervisor" in held.reason.en
+    assert "复测" in held.reason.zh
+    for _ in range(5):
+        assert bench.see(0.0) == []
+    assert bench.judge.ponds["n"] == Level.RED
+
+
+def test_acknowledging_and_handling_never_unlatch_red() -> None:
+    bench = red()
+    alarm = bench.book.open()[0]
+    deeds: tuple[Deed, ...] = ("acknowledge", "handle")
+    for deed in deeds:
+        bench.book.respond(alarm.id, deed, by="w", role="supervisor", note="n", time_ns=0)
+    bench.see(0.0)
+    bench.see(0.0)
+    assert bench.judge.level("c0") == Level.RED
+
+
+def test_red_is_released_only_after_a_measurement_that_came_after_the_handling() -> None:
+    bench = red()
+    with pytest.raises(NotAllowed, match="still red"):
+        bench.judge.release("c0", 0, handled_ns=0)
+    bench.see(0.0)
+    bench.see(0.0)
+    now = bench.minute * 60 * S
+    with pytest.raises(NotAllowed, match="was not measured since"):
+        bench.judge.release("c0", now, handled_ns=now)
+    bench.see(0.0)
+    released = bench.judge.release("c0", now + 90 * S, handled_ns=now)
+    assert told(released) == [("channel", "none", "gone"), ("item", "none", "gone"), ("pond", "none", "gone")]
+
+
+def test_an_uncertain_reading_is_no_remeasurement() -> None:
+    bench = red()
+    bench.see(0.0)
+    bench.see(0.0)
+    now = bench.minute * 60 * S
+    bench.see(0.0, quality=Quality.UNCERTAIN_INPUT)
+    with pytest.raises(NotAllowed, match="was not measured since"):
+        bench.judge.release("c0", now + S, handled_ns=now)
+
+
+# -- by hand -------------------------------------------------------------------------------------------
+
+
+def test_a_dead_sensors_level_is_unknown_until_a_named_persons_reading_releases_it() -> None:
+    bench = Bench()
+    bench.see(2.5)
+    bench.see(2.5)
+    for _ in range(9):
+        bench.see(nan, quality=Quality.NO_REPLY)
+    assert bench.judge.level("c0") == Level.YELLOW
+    told_ = bench.judge.by_hand("c0", 700 * S, 0.2, "王工")
+    assert told(told_) == [("channel", "none", "gone"), ("item", "none", "gone"), ("pond", "none", "gone")]
+    assert told_[0].evidence["by_hand"] == "王工"
+    assert "王工" in told_[0].reason.en
+    assert bench.see(nan, quality=Quality.NO_REPLY) == []
+    bench.see(2.5)  # the sensor lives again, and raises again
+    assert told(bench.see(2.5))[0] == ("channel", "yellow", "present")
+
+
+def test_a_reading_by_hand_that_confirms_makes_the_level_known_again() -> None:
+    bench = Bench()
+    bench.see(2.5)
+    bench.see(2.5)
+    bench.see(nan, quality=Quality.NO_REPLY)
+    told_ = bench.judge.by_hand("c0", 300 * S, 2.4, "w")
+    assert told(told_) == [("channel", "yellow", "present")]
+    assert bench.judge.ponds["n"] == Level.YELLOW
+
+
+def test_a_reading_by_hand_is_the_remeasurement_that_closing_red_needs() -> None:
+    bench = red()
+    bench.see(nan, quality=Quality.NO_REPLY)
+    assert told(bench.judge.by_hand("c0", 500 * S, 0.2, "w")) == [("channel", "red", "present")]
+    assert told(bench.judge.release("c0", 501 * S, handled_ns=499 * S))[0] == ("channel", "none", "gone")
+
+
+# -- blind sections ------------------------------------------------------------------------------------
+
+
+def test_a_section_that_goes_blind_raises_urgency_and_never_a_colour() -> None:
+    bench = Bench()
+    assert bench.see(nan, nan, quality=Quality.NO_REPLY) == []  # four of six are left
+    (blind,) = bench.see(nan, nan, nan, quality=Quality.NO_REPLY)
+    assert (blind.kind, blind.level, blind.condition) == ("advice", "none", "present")
+    assert blind.evidence == {"urgency": "inspect today", "live": 3, "needed": 4}
+    assert bench.judge.blind_sections("n") == ["2-2"]
+    assert bench.judge.ponds["n"] == Level.NONE
+    seen = bench.see(0.0)[0]
+    assert (seen.kind, seen.condition) == ("advice", "gone")
+    assert bench.judge.blind_sections("n") == []

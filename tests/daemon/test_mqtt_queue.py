@@ -34,7 +34,7 @@ class Shelf:
         found: list[Batch] = []
         size = 0
         for batch in self.batches[ask.after : ask.upto]:
-            if batch.kind == ask.lane.kind and len(found) < ask.limit and size < ask.max_bytes:
+            if batch.kind in ask.lane.kinds and len(found) < ask.limit and size < ask.max_bytes:
                 found.append(batch)
                 size += len(batch.payload)
         return found
@@ -370,3 +370,114 @@ def test_whatever_the_link_does_everything_is_settled_once_it_behaves(  # noqa: 
     assert queue.settled.to_list() == ([[1, len(shelf.batches)]] if shelf.batches else [])
     assert queue._sent == {}
     assert all(lane.waiting == lane.refused == 0 for lane in queue._lanes)
+
+
+def test_what_is_refused_for_good_is_tried_a_few_times_and_then_not_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shelf, queue = Shelf(), make()
+    for _ in range(3):
+        shelf.add("readings")
+    queue.begin(shelf.latest, 1, 20)
+    now_s, pause_s = 0.0, 0.0
+    assert fill(queue, shelf) == [1, 2, 3]
+    queue.acked(1, now_s)
+    queue.acked(3, now_s)
+    for attempt in range(contract.POISON_REFUSALS):
+        pause_s = queue.refused(2, now_s, for_good=True)
+        assert (pause_s == inf) == (attempt == contract.POISON_REFUSALS - 1)
+        if pause_s < inf:
+            now_s, sent = next_sent(queue, shelf)
+            assert sent == [2]
+    assert queue.next_deadline_s == inf or not queue.tick(now_s + 1e6)
+    assert fill(queue, shelf, now_s + 1e6) == []
+    assert queue.quarantined.to_list() == [[2, 2]]
+    assert queue.counters.quarantined == 1
+    assert queue.settled.to_list() == [[1, 1], [3, 3]]  # it stays in the store
+    assert all(lane.refused == 0 for lane in queue._lanes)
+    queue.begin(shelf.latest, 1, 20)
+    assert fill(queue, shelf, now_s) == []
+
+
+def test_a_passing_refusal_is_never_quarantine_and_a_quarantined_batch_can_be_asked_for() -> None:
+    shelf, queue = Shelf(), make(by_receipt=True)
+    shelf.add("readings")
+    queue.begin(shelf.latest, 1, 20)
+    fill(queue, shelf)
+    now_s = 0.0
+    for _ in range(3 * contract.POISON_REFUSALS):
+        assert queue.refused(1, now_s) < inf
+        now_s, _ = next_sent(queue, shelf)
+    for _ in range(contract.POISON_REFUSALS):
+        queue.refused(1, now_s, for_good=True)
+        if 1 in queue._sent:
+            now_s, _ = next_sent(queue, shelf)
+    assert queue.quarantined.to_list() == [[1, 1]]
+    assert queue.resend(1, 1)
+    assert fill(queue, shelf, now_s) == [1]
+    assert queue.is_repeat(1)
+    queue.acked(1, now_s)
+    assert queue.receipt(Ranges([(1, 1)])) == ([1], False)
+
+
+def test_more_poison_than_quarantine_holds_stops_its_lane_and_no_other() -> None:
+    shelf, queue = Shelf(), make(window=500)
+    total = contract.MOST_QUARANTINED + 2 * contract.MOST_REFUSED
+    for _ in range(total):
+        shelf.add("readings", 1)
+    queue.begin(shelf.latest, 1, 500)
+    now_s = 0.0
+    for _ in range(200):
+        for seq in fill(queue, shelf, now_s):
+            queue.refused(seq, now_s, for_good=True)
+        now_s += 61.0
+        queue.tick(now_s)
+    assert queue.counters.quarantined == contract.MOST_QUARANTINED
+    assert len(queue._sent) <= contract.MOST_REFUSED + 500
+    alarm = shelf.add("alarms")
+    assert alarm in fill(queue, shelf, now_s)
+
+
+def test_the_backlog_takes_no_more_of_the_link_than_its_rate_and_live_readings_are_free_of_it() -> None:
+    shelf = Shelf()
+    queue = SendQueue(
+        Ranges(), by_receipt=False, window=20, ack_deadline_s=30.0, receipt_deadline_s=120.0,
+        drain_bytes_per_s=1000.0,
+    )  # fmt: skip
+    for _ in range(100):
+        shelf.add("readings", 500)
+    queue.begin(shelf.latest, 1, 20)
+    now_s, sent = 0.0, 0
+    while now_s < 20.0:
+        for seq in fill(queue, shelf, now_s):
+            sent += seq <= 100
+            queue.acked(seq, now_s)
+        if queue.next_deadline_s > now_s:
+            now_s = min(queue.next_deadline_s, now_s + 5.0)
+        queue.tick(now_s)
+    assert 38 <= sent <= 42  # 20 s at 1000 bytes/s of 500 bytes each
+    live = shelf.add("readings", 500)
+    alarm = shelf.add("alarms")
+    assert set(fill(queue, shelf, now_s)) >= {live, alarm}
+
+
+def test_a_range_is_sent_again_marked_and_behind_all_else_and_disturbs_nothing() -> None:
+    shelf, queue = Shelf(), make(by_receipt=True)
+    for n in range(20):
+        shelf.add("alarms" if n == 11 else "readings")
+    queue.begin(shelf.latest, 1, 20)
+    drain(queue, shelf)
+    queue.receipt(Ranges([(1, 20)]))
+    assert queue.resend(10, 14)
+    fresh = shelf.add("readings")
+    order = fill(queue, shelf)
+    assert order == [fresh, 10, 11, 12, 13, 14]
+    assert [queue.is_repeat(seq) for seq in order] == [False, *[True] * 5]
+    queue.begin(shelf.latest, 1, 20)  # the connection is lost: they are still owed
+    assert sorted(fill(queue, shelf)) == [10, 11, 12, 13, 14, fresh]
+    for seq in (10, 11, 12, 13, 14):
+        assert not queue.acked(seq, 0.0)
+    assert fill(queue, shelf) == []
+    assert queue.settled.to_list() == [[1, 20]]
+    assert all(queue.resend(1, 1) for _ in range(contract.MOST_RESENDS))
+    assert not queue.resend(1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.archive import first_bad
 from daemon.seal import verify
 from daemon.store import Store
 
@@ -31,6 +33,8 @@ while True:
         store.settle("up", [(1, last.seq)])
     if n % 11 == 0:
         store.checkpoint_wal()
+    if n % 13 == 0:
+        store.pack(1 << 62)
 """
 
 
@@ -70,6 +74,68 @@ def killed(folder: Path, kills: int, seed: int) -> int:
 
 def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     assert killed(tmp_path / "store", kills=30, seed=3) > 30
+
+
+CYCLE = """
+import sys
+from pathlib import Path
+from daemon.room import Keeping
+from daemon.store import Draft, Store
+up = frozenset({"up"})
+store = Store.open(Path(sys.argv[1]), "test", "boot", keeping=Keeping(("up",), up, up))
+for n in range(70):
+    last = store.commit([Draft("readings", b'"n":%d' % n, n, n, 1)], [("a", b"1")], [("s", b"1")])[-1]
+    print(last.seq, flush=True)
+store.settle("up", [(1, last.seq)])
+store.checkpoint_wal()
+store.pack(0)
+store.trim(1 << 62)
+store._push_out(1000)
+store.close()
+print("done", flush=True)
+"""
+
+
+def cycle_killed_at(folder: Path, calls: str, nth: int) -> tuple[bool, int]:
+    """One whole life under strace, killed at its nth call of `calls`: whether it ended by itself, what it acked."""
+    inject = f"inject={calls}:signal=KILL:when={nth}"
+    command = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=none",
+        "-e",
+        inject,
+        sys.executable,
+        "-c",
+        CYCLE,
+        str(folder),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    said = done.stdout.decode().split("\n")[:-1]
+    seqs = [int(word) for word in said if word.isdigit()]
+    return "done" in said, max(seqs, default=0)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("calls", ["pwrite64", "fdatasync", "ftruncate", "unlink"])
+def test_kill_9_at_every_nth_system_call_of_one_cycle(tmp_path: Path, calls: str) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    most = int(os.environ.get("COUNT") or 1_000)
+    for nth in range(1, most + 1):
+        folder = tmp_path / "store"
+        shutil.rmtree(folder, ignore_errors=True)
+        ended, acked = cycle_killed_at(folder, calls, nth)
+        if ended:
+            break
+        store = Store.open(folder, "test", "boot")
+        assert store.lost is None
+        assert store.last_seq >= acked
+        assert first_bad(store.walk(), store._gone) is None
+        store.close()
+    print(f"kill -9 at each {calls} of a cycle: {nth} lives, 0 lost")  # noqa: T201
 
 
 @pytest.mark.campaign

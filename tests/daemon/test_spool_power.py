@@ -8,19 +8,25 @@ durable, as is a head that was written (it is synced before its write returns).
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
 
-from daemon import store as store_module
-from daemon.seal import HeadFile, verify
+from daemon import store_file
+from daemon.archive import first_bad
+from daemon.ranges import Ranges
+from daemon.room import Keeping
+from daemon.seal import HeadFile, envelope
 from daemon.store import Draft, Store
+from daemon.store_file import migrations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
     from daemon.seal import Head
 
 SECTOR = 512
+OLD = 89  # batches of the old store
+UP = Keeping(("up",), frozenset({"up"}), frozenset({"up"}))
 STATES = 300
 
 
@@ -63,6 +71,7 @@ class RecordingFile(apsw.VFSFile):
 
 class RecordingVFS(apsw.VFS):
     def __init__(self, name: str, log: Log) -> None:
+        self.name = name
         self._log = log
         super().__init__(name, "")
 
@@ -74,12 +83,30 @@ class RecordingVFS(apsw.VFS):
         super().xDelete(name, sync)
 
 
+def schema_1(folder: Path, vfs: str) -> None:
+    """A store as schema 1 left it: what follows begins with a migration."""
+    folder.mkdir()
+    db = apsw.Connection(str(folder / "spool.db"), vfs=vfs)
+    db.pragma("journal_mode", "wal")
+    db.execute(f"BEGIN; {migrations()[1]}; PRAGMA user_version=1; COMMIT")
+    db.execute("INSERT INTO store VALUES (1, 'old1', 'test', NULL); INSERT INTO boot VALUES (1, 'boot-0')")
+    prev = bytes(32)
+    for seq in range(1, OLD + 1):
+        payload = envelope("test", "old1", seq, prev, b'"n":%d' % seq)
+        prev = sha256(payload).digest()
+        row = (seq, "readings" if seq % 9 else "alarms", 1, seq, seq, 1, payload, prev)
+        db.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    db.close()
+
+
 def live(folder: Path, log: Log) -> None:
-    """A short life: commits of all sizes, settling, checkpoints, trimming, two starts."""
+    """A short life: a migration, commits of all sizes, settling, checkpoints, packing, trimming, pushing out."""
     vfs = RecordingVFS(f"power-{id(log)}", log)
     rng = random.Random(7)
-    for _ in range(2):
-        store = Store.open(folder, "test", "boot", vfs=f"power-{id(log)}")
+    schema_1(folder, vfs.name)
+    log.add("acked", where=OLD)
+    for start in range(2):
+        store = Store.open(folder, "test", "boot", vfs=vfs.name, keeping=UP)
         for n in range(12):
             size = rng.choice([1, 30, 3000, 20_000])
             body = b'"x":"' + b"x" * size + b'"'
@@ -92,7 +119,13 @@ def live(folder: Path, log: Log) -> None:
                 store.checkpoint_wal()
             if n == 9:
                 log.add("may trim", where=store.last_seq)
-                store.trim(n - 5, ["up"])
+                store.trim(n - 5)
+            if n == 10:
+                store.pack(n)
+        if start:
+            log.add("may push out", where=store.last_seq)
+            store._push_out(40_000)
+            log.add("acked", where=store.last_seq)
         store.close()
     vfs.unregister()
 
@@ -106,6 +139,7 @@ class Disk:
     acked = 0
     settled = 0
     trimmed_below = 0
+    pushed_below = 0
 
     def take(self, event: tuple[str, str, int, bytes]) -> None:
         what, name, where, data = event
@@ -123,6 +157,8 @@ class Disk:
                 self.settled = where
             case "may trim":
                 self.trimmed_below = where
+            case "may push out":
+                self.pushed_below = where
             case "head":
                 self.synced["head"] = bytearray(data)
 
@@ -172,26 +208,59 @@ def crash_states(log: Log, folder: Path, count: int, seed: int) -> Iterator[tupl
 
 def faults(disk: Disk, folder: Path) -> list[str]:
     """What a restart after this crash finds wrong."""
-    store = Store.open(folder, "test", "boot-after")
+    if not (folder / "spool.db").exists() or not (folder / "spool.db").stat().st_size:
+        return []  # before the old store was there
+    store = Store.open(folder, "test", "boot-after", keeping=UP)
     found = []
     if store.lost is not None:
         found.append(f"set aside: {store.lost.reason}")
     seqs = [batch.seq for batch in store.walk()]
-    if seqs and seqs != list(range(seqs[0], seqs[-1] + 1)):
-        found.append("hole")
+    found += holes(disk, folder, store, seqs)
     if disk.acked and (not seqs or seqs[-1] < disk.acked):
         found.append(f"lost acknowledged batches: {seqs[-1:]} < {disk.acked}")
     if seqs and seqs[0] > max(1, disk.trimmed_below):
         found.append("trimmed too much")
     if disk.settled and disk.settled not in store.settled("up"):
         found.append("forgot what was settled")
-    if verify(store.walk()) is not None:
+    if disk.settled < store.last_seq in store._settled.get("up", Ranges()):  # its newest was never settled
+        found.append("settled what nobody acknowledged")
+    if seqs and store._settled.get("up", Ranges()).count(1, seqs[0] - 1) < seqs[0] - 1:
+        found.append("trimmed what was not settled")
+    if first_bad(store.walk(), store._gone) is not None:
         found.append("chain")
-    if disk.acked and "a" not in store.alarms():
+    if disk.acked > OLD and "a" not in store.alarms():
         found.append("alarm book")
     store.commit([Draft("readings", b'"n":1', 0, 0, 1)])
     store.close()
     return found
+
+
+def holes(disk: Disk, folder: Path, store: Store, seqs: list[int]) -> list[str]:
+    """Missing seqs are those that the store knows of, and each loss among them is announced."""
+    if not seqs:
+        return []
+    missing = seqs[-1] - seqs[0] + 1 - len(seqs)
+    gone = store._gone.count(seqs[0], seqs[-1])
+    found = []
+    if missing != gone or (gone and not disk.pushed_below):
+        found.append(f"hole: {missing} missing, {gone} known of")
+    if pushed_out(store) != gone_as(folder, "pushed-out"):
+        found.append("pushed out and not announced, or announced and here")
+    return found
+
+
+def pushed_out(store: Store) -> Ranges:
+    """What gap records say."""
+    gaps = [json.loads(batch.payload) for batch in store.walk(kinds=("gaps",))]
+    return Ranges((gap["from_seq"], gap["to_seq"]) for gap in gaps if gap["reason"] == "pushed-out")
+
+
+def gone_as(folder: Path, reason: str) -> Ranges:
+    """What the table of missing batches says."""
+    db = apsw.Connection(str(folder / "spool.db"))
+    rows = db.execute("SELECT first, last FROM gone WHERE reason = ?", (reason,)).fetchall()
+    db.close()
+    return Ranges((int(str(first)), int(str(last))) for first, last in rows)
 
 
 @pytest.fixture
@@ -227,9 +296,9 @@ def test_no_power_cut_loses_an_acknowledged_batch_tears_the_chain_or_forgets_an_
 def test_the_same_crashes_do_find_the_losses_of_synchronous_normal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "SYNCHRONOUS", "NORMAL")
+    monkeypatch.setattr(store_file, "SYNCHRONOUS", "NORMAL")
     log = record(tmp_path / "live", monkeypatch)
-    monkeypatch.setattr(store_module, "SYNCHRONOUS", "FULL")
+    monkeypatch.setattr(store_file, "SYNCHRONOUS", "FULL")
     assert len(check(log, tmp_path, 60, seed=1)) > 10
 
 

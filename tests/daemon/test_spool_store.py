@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.ranges import Ranges
+from daemon.room import Keeping
 from daemon.seal import verify
 from daemon.store import (
     KINDS,
@@ -180,16 +181,17 @@ def test_trimming_never_takes_what_is_unsettled_young_or_newest(
     settled = {u: data.draw(st.sets(st.integers(1, len(ages)))) for u in ("a", "b")}
     keep_before = data.draw(st.integers(0, 10))
     store = open_store(tmp_path_factory.mktemp("trim"))
+    store.keeping = Keeping(("a", "b"), frozenset("ab"), frozenset("a"))
     store.commit([Draft("readings", b'"n":1', age, 0, 1) for age in ages])
     for uplink, seqs in settled.items():
         store.settle(uplink, [(n, n) for n in seqs])
-    deleted = store.trim(keep_before, ["a", "b"])
+    deleted = store.trim(keep_before)
     free = [n in settled["a"] & settled["b"] and ages[n - 1] < keep_before for n in range(1, len(ages))]
     assert deleted == next((i for i, may_go in enumerate(free) if not may_go), len(free))
     kept = list(store.walk())
     assert [b.seq for b in kept] == list(range(deleted + 1, len(ages) + 1))
     assert verify(kept) is None
-    assert store.trim(keep_before, ["a", "b"]) == 0
+    assert store.trim(keep_before) == 0
     store.commit([draft(1)])
     assert verify(store.walk()) is None
     store.close()
@@ -198,7 +200,9 @@ def test_trimming_never_takes_what_is_unsettled_young_or_newest(
 def test_trimming_goes_in_short_steps_until_nothing_is_left_to_do(store: Store) -> None:
     store.commit([draft(n) for n in range(1, 1202)])
     steps = []
-    while deleted := store.trim(10**18, []):
+    store.keeping = Keeping(("a",), frozenset("a"), frozenset("a"))
+    store.settle("a", [(1, 1201)])
+    while deleted := store.trim(10**18):
         steps.append(deleted)
     assert steps == [500, 500, 200]
     assert [b.seq for b in store.walk()] == [1201]

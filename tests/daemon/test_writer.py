@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from typing import TYPE_CHECKING, cast
 
 from daemon import writer as writer_module
@@ -101,22 +102,23 @@ async def test_a_state_is_stored_with_the_readings_that_moved_it(tmp_path: Path)
         assert await bench.spool.states() == {"counter": (1, b"7")}
 
 
-def limit_pages(bench: Bench, pages: int) -> None:
-    """Have SQLite refuse to grow, as on a full disk."""
-    bench.spool._store._db.execute(f"PRAGMA max_page_count={pages}").fetchall()
+def stand_still(bench: Bench) -> threading.Event:
+    """A disk that does nothing until the event is set."""
+    gate = threading.Event()
+    bench.spool._thread.submit(gate.wait, 30)
+    return gate
 
 
-async def test_what_a_full_disk_refuses_is_kept_and_stored_when_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_what_comes_while_the_disk_stands_still_is_kept_and_stored_when_it_moves(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(writer_module, "RETRY_S", 0.02)
     async with writing(tmp_path) as bench:
-        limit_pages(bench, 1)
+        gate = stand_still(bench)
         for n in range(1, 40):
             bench.put(n, readings=50)
             await asyncio.sleep(0.005)
-        assert bench.writer.failing_since_s is not None
-        limit_pages(bench, 100_000)
+        assert bench.writer.hanging_s() > 0.05
+        gate.set()
         await bench.spool.committed(0)
     async with Spool.open(tmp_path, "test", "boot") as spool:
         assert sum(batch.count for batch in await spool.peek()) == 39 * 50
@@ -126,16 +128,15 @@ async def test_what_a_full_disk_refuses_is_kept_and_stored_when_there_is_room(
 async def test_what_memory_cannot_hold_is_dropped_from_the_oldest_and_announced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "RETRY_S", 0.02)
     monkeypatch.setattr(writer_module, "MOST_WAITING", 100)
     async with writing(tmp_path) as bench:
-        limit_pages(bench, 1)
+        gate = stand_still(bench)
         bench.put(0, readings=50)
-        while bench.writer.failing_since_s is None:
+        while not bench.writer.hanging_s():
             await asyncio.sleep(0.005)
         for n in range(1, 11):
             bench.put(n, readings=20)
-        limit_pages(bench, 100_000)
+        gate.set()
         await bench.spool.committed(0, ["gaps"])
         (gap,) = await bench.payloads("gaps")
         kept = [batch.count for batch in await bench.spool.peek(kinds=("readings",))]

@@ -1,0 +1,156 @@
+"""Many settled batches in one zstd frame, and their exact bytes back.
+
+JSON of readings repeats everything but its numbers. So payloads of the same shape are taken apart: the text
+between the numbers once, and each number's column over time, which compresses far better than the rows it
+came from. A column whose numbers are long becomes float64, its bytes in eight planes, but only where Python
+writes each of them back as the very same text.
+
+`prev`, 64 hexadecimal digits that no compressor can shorten, is left out where the batch before stands in the
+same pack: it is that batch's hash. As each hash rests on the one before, a pack is whole if and only if its
+last payload has the hash that was kept beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+LEVEL = 6  # higher levels gain under one byte a reading and cost many times as much
+MOST_BATCHES = 256
+MOST_BYTES = 1 << 20  # of payloads in one pack: what unpacking one batch costs in memory
+_LONG_DIGITS = 10  # shorter numbers stay text: eight planes would be larger
+_PREV = re.compile(rb'^(\{"v":1,"mode":"[a-z]+","stream":"[0-9A-Za-z-]+","seq":\d+,"prev":")([0-9a-f]{64})"')
+_NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_HOLE = b"\0"  # stands for a number; never in JSON
+_BREAK = b"\n"  # likewise: our JSON has no white space between members, and strings escape it
+
+
+class Damaged(Exception):
+    """A pack does not yield the bytes whose hash was kept."""
+
+
+class Row(NamedTuple):
+    """A batch as the store's columns have it."""
+
+    seq: int
+    boot: int
+    time_ns: int
+    mono_ns: int
+    records: int
+    payload: bytes
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    """What is compressed. `shapes[i]` is the text of payload i without numbers, an index into `texts`."""
+
+    rows: list[tuple[int, int, int, int, int]]  # all of Row but the payload
+    prevs: dict[int, bytes]  # seq -> what `prev` is, where the batch before is not here
+    texts: list[bytes]
+    shapes: list[int]
+    columns: list[list[bytes]]  # of each shape: its columns, as text or planes
+    planes: list[list[int]]  # of each shape: which of its columns are planes
+
+
+def pack(rows: Sequence[Row]) -> bytes:
+    """One frame of `rows`, which ascend by seq and need not be neighbours.
+
+    Raises:
+        ValueError: a payload has no envelope, or would not come back as it is.
+    """
+    prevs: dict[int, bytes] = {}
+    texts: dict[bytes, int] = {}
+    tables: list[list[list[bytes]]] = []
+    shapes: list[int] = []
+    before: tuple[int, bytes] | None = None
+    for row in rows:
+        match = _PREV.match(row.payload)
+        if match is None:
+            raise ValueError(f"batch {row.seq} has no envelope")
+        prev = bytes.fromhex(match[2].decode())
+        if before != (row.seq - 1, prev):
+            prevs[row.seq] = prev
+        before = (row.seq, sha256(row.payload).digest())
+        bare = match[1] + row.payload[match.end(2) :]
+        shape = texts.setdefault(_NUMBER.sub(_HOLE, bare), len(texts))
+        if shape == len(tables):
+            tables.append([])
+        tables[shape].append(_NUMBER.findall(bare))
+        shapes.append(shape)
+    columns, planes = [], []
+    for table in tables:
+        stored = [_column(texts_of) for texts_of in zip(*table, strict=True)]
+        columns.append([data for data, _ in stored])
+        planes.append([i for i, (_, is_planes) in enumerate(stored) if is_planes])
+    packed = _Packed([row[:5] for row in rows], prevs, list(texts), shapes, columns, planes)
+    compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+    frame: bytes = compressor.compress(msgspec.msgpack.encode(packed))
+    if unpack(frame, sha256(rows[-1].payload).digest()) != list(rows):
+        raise ValueError(f"batches {rows[0].seq} to {rows[-1].seq} would not come back as they are")
+    return frame
+
+
+def unpack(frame: bytes, last_hash: bytes) -> list[Row]:
+    """The rows of a frame, exactly as they were packed.
+
+    Args:
+        frame: made by `pack`.
+        last_hash: SHA-256 of the last row's payload.
+
+    Raises:
+        Damaged: the bytes are not those that were packed.
+    """
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(frame, max_output_size=64 * MOST_BYTES)
+        packed = msgspec.msgpack.decode(raw, type=_Packed)
+        tables = [
+            zip(*(_numbers(data, i in long) for i, data in enumerate(columns)), strict=True)
+            for columns, long in zip(packed.columns, packed.planes, strict=True)
+        ]
+        rows, digest = [], b""
+        for fields, shape in zip(packed.rows, packed.shapes, strict=True):
+            prev = packed.prevs.get(fields[0], digest)
+            payload = _filled(packed.texts[shape], next(tables[shape]), prev)
+            digest = sha256(payload).digest()
+            rows.append(Row(*fields, payload))
+    except (zstandard.ZstdError, msgspec.DecodeError, ValueError, IndexError, StopIteration) as error:
+        raise Damaged(f"a pack cannot be read: {error}") from error
+    if digest != last_hash:
+        raise Damaged("a pack yields other bytes than were packed")
+    return rows
+
+
+def _filled(text: bytes, numbers: Iterable[bytes], prev: bytes) -> bytes:
+    first, *rest = text.split(_HOLE)
+    parts = [first]
+    for number, part in zip(numbers, rest, strict=True):
+        parts += (number, part)
+    bare = b"".join(parts)
+    at = bare.index(b'"prev":"') + len(b'"prev":"')
+    return bare[:at] + prev.hex().encode() + bare[at:]
+
+
+def _column(numbers: Sequence[bytes]) -> tuple[bytes, bool]:
+    """One number of each payload, as lines of text or, where that is shorter, as planes of float64."""
+    text = _BREAK.join(numbers)
+    if len(text) > (_LONG_DIGITS + 1) * len(numbers):
+        values = [float(number) for number in numbers]
+        if [repr(value).encode() for value in values] == list(numbers):
+            data = array("d", values).tobytes()
+            return b"".join(data[i::8] for i in range(8)), True
+    return text, False
+
+
+def _numbers(data: bytes, is_planes: bool) -> list[bytes]:  # noqa: FBT001 -- which of two forms it has
+    if not is_planes:
+        return data.split(_BREAK)
+    count = len(data) // 8
+    values = array("d", bytes(data[i % 8 * count + i // 8] for i in range(8 * count)))
+    return [repr(value).encode() for value in values]

@@ -1,0 +1,479 @@
+"""Packs, old schemas, and the store for other tools: verify, export, salvage."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import sqlite3
+import struct
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import apsw
+import pytest
+import sqlite_utils
+
+from daemon import export, packs, store_file
+from daemon.archive import Archive, first_bad
+from daemon.commands import main
+from daemon.room import Keeping
+from daemon.salvage import salvage
+from daemon.seal import envelope, verify
+from daemon.store import Draft, Store, StoreNewer
+
+if TYPE_CHECKING:
+    from daemon.batch import Batch
+
+UP = Keeping(("up",), frozenset({"up"}), frozenset({"up"}))
+BYTES_PER_READING = 12
+
+
+def open_store(folder: Path) -> Store:
+    return Store.open(folder, "test", "boot-1", keeping=UP)
+
+
+def scan(k: int, rng: random.Random, channels: int = 25) -> Draft:
+    """One poll of vibrating wires: float32 registers, and what a polynomial makes of them."""
+    readings = []
+    for c in range(channels):
+        raw = struct.unpack("f", struct.pack("f", 2600 + 7 * c + rng.gauss(0, 0.05)))[0]
+        value = -0.1795 * (raw**2 / 1000 - 9082) + 0.1319 * (15 + rng.gauss(0, 0.1))
+        ms = k * 10_000 + c * 37 + rng.randrange(4)
+        stamp = f"2026-11-{1 + ms // 86_400_000:02}T{ms // 3_600_000 % 24:02}:{ms // 60_000 % 60:02}"
+        time = f"{stamp}:{ms // 1000 % 60:02}.{ms % 1000:03}Z"
+        readings.append(
+            {
+                "channel": f"n.pz{c:02}.pressure",
+                "time": time,
+                "value": value,
+                "unit": "kPa",
+                "quality": "good",
+            }
+            | {"raw": {f"vw{c}.freq03": raw}}
+        )
+    body = '"site":"s","gateway":"g","readings":' + json.dumps(readings, separators=(",", ":"))
+    return Draft("readings", body.encode(), k * 10**10, k * 10**10, channels)
+
+
+def filled(folder: Path, scans: int = 300, settle: bool = True) -> Store:
+    """Scans with an alarm after every 50th, packed as far as they are settled."""
+    rng = random.Random(5)
+    store = open_store(folder)
+    for k in range(scans):
+        alarm = [Draft("alarms", b'"id":"a%d"' % k, k * 10**10, 0, 1)] * (k % 50 == 49)
+        store.commit([scan(k, rng), *alarm], [("a", b"%d" % k)])
+    if settle:
+        store.settle("up", [(1, store.last_seq)])
+    return store
+
+
+def pack_all(store: Store) -> int:
+    total = 0
+    while packed := store.pack(0):
+        total += packed
+    return total
+
+
+# -- packs ------------------------------------------------------------------------------------------
+
+
+def test_packed_batches_come_back_byte_for_byte_in_any_range(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    before = list(store.walk())
+    assert pack_all(store) > 250
+    assert list(store.walk()) == before
+    assert verify(store.walk()) is None
+    for after, upto in ((0, 1), (60, 61), (49, 130), (255, 260), (290, 10**9)):
+        assert store.batches(after, upto, limit=1000) == [b for b in before if after < b.seq <= upto]
+        kinds = [b for b in before if after < b.seq <= upto and b.kind == "readings"]
+        assert store.batches(after, upto, ("readings",), 1000) == kinds
+    latest, first = dict(store.latest), store.first_seq()
+    store.close()
+    store = open_store(tmp_path)
+    assert (store.latest, store.first_seq(), store.lost) == (latest, first, None)
+    assert list(store.walk()) == before
+    assert store.time_of(77) == before[76].time_ns
+    store.close()
+
+
+def test_a_routine_reading_takes_at_most_12_bytes_of_disk_once_packed(tmp_path: Path) -> None:
+    store = filled(tmp_path, 500)
+    store.checkpoint_wal()
+    loose = store.size_bytes() / (500 * 25)
+    pack_all(store)
+    ((packed, size),) = store._db.execute(
+        "SELECT (SELECT sum(count) FROM pack), (SELECT sum(pgsize) FROM dbstat WHERE name = 'pack')"
+    )
+    store.close()
+    per_reading = float(str(size)) / float(str(packed))
+    print(f"{loose:.1f} bytes a reading as committed, {per_reading:.2f} of disk pages packed")  # noqa: T201
+    assert per_reading <= BYTES_PER_READING
+
+
+def test_only_what_is_settled_or_old_is_packed_and_the_newest_stays_loose(tmp_path: Path) -> None:
+    store = filled(tmp_path, 200, settle=False)
+    assert store.pack(0) == 0
+    store.settle("up", [(1, 100)])
+    assert 64 <= pack_all(store) <= 100
+    while store.pack(10**18):
+        pass
+    (left,) = store._row("SELECT count(*) FROM batch WHERE kind = 'readings'") or (0,)
+    assert left < 64
+    assert verify(store.walk()) is None
+    store.close()
+
+
+def test_trimming_takes_packs_as_a_whole(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    before = list(store.walk())
+    pack_all(store)
+    trimmed = 0
+    assert store.trim(200 * 10**10) == 0  # a pack goes when all of it may
+    while deleted := store.trim(280 * 10**10):
+        trimmed += deleted
+    left = list(store.walk())
+    assert left == before[trimmed:]
+    assert 200 < trimmed < 290
+    assert verify(left) is None
+    store.close()
+
+
+def test_numbers_of_every_form_survive_packing() -> None:
+    words = [
+        "0",
+        "-0.0",
+        "1e5",
+        "1.5e-07",
+        "1E5",
+        "0.1",
+        "-12345678901234567890",
+        "1.7976931348623157e308",
+        "2.50",
+    ]
+    rows, prev = [], bytes(32)
+    for seq in range(1, 90):
+        some = [words[(seq * k) % len(words)] for k in range(1, 5)] + [repr(random.Random(seq).random())]
+        body = b'"x":[' + ",".join(some).encode() + b'],"t":"\\u4e2d 12:30\\n\xe4\xb8\xad"'
+        payload = envelope("test", "ab12", seq, prev if seq % 7 else bytes(32), body)
+        rows.append(packs.Row(seq, 1, seq, seq, 5, payload))
+        prev = sha256(payload).digest()
+    frame = packs.pack(rows)
+    assert packs.unpack(frame, prev) == rows
+    for at in range(0, len(frame), 7):
+        flipped = bytearray(frame)
+        flipped[at] ^= 4
+        with pytest.raises(packs.Damaged):
+            packs.unpack(bytes(flipped), prev)
+
+
+# -- bit flips --------------------------------------------------------------------------------------
+
+
+def found_wrong(folder: Path, pristine: list[Batch]) -> bool | None:
+    """Whether a damaged copy is noticed; None: the flip was inert, every batch reads as before."""
+    try:
+        with Archive(folder / "spool.db") as archive:
+            batches = list(archive.batches())
+            bad = first_bad(batches, archive.gone)
+    except (apsw.Error, ValueError):
+        return True
+    if [(b.seq, b.payload) for b in batches] == [(b.seq, b.payload) for b in pristine]:
+        return bad is not None or None
+    head_behind = batches[-1].seq < pristine[-1].seq if batches else True
+    return bad is not None or head_behind
+
+
+def flips(folder: Path, count: int, seed: int) -> tuple[int, int]:
+    """How many single-bit flips were found, and how many were not; inert ones count as neither."""
+    store = filled(folder / "store", 120)
+    pack_all(store)
+    store._db.execute("VACUUM")  # free pages would only make inert flips
+    store.close()
+    with Archive(folder / "store/spool.db") as archive:
+        pristine = list(archive.batches())
+    whole = (folder / "store/spool.db").read_bytes()
+    rng, found, missed = random.Random(seed), 0, 0
+    (folder / "copy").mkdir()
+    for _ in range(count):
+        at = rng.randrange(8 * len(whole))
+        damaged = bytearray(whole)
+        damaged[at // 8] ^= 1 << at % 8
+        (folder / "copy/spool.db").write_bytes(damaged)
+        wrong = found_wrong(folder / "copy", pristine)
+        found += wrong is True
+        missed += wrong is False
+    return found, missed
+
+
+def test_a_flipped_bit_that_changes_what_is_read_is_always_found(tmp_path: Path) -> None:
+    found, missed = flips(tmp_path, 150, seed=2)
+    assert missed == 0
+    assert found > 60
+
+
+@pytest.mark.campaign
+def test_bit_flips_by_the_thousand(tmp_path: Path) -> None:
+    count = int(os.environ.get("COUNT") or 2_000)
+    found, missed = flips(tmp_path, count, seed=random.randrange(1 << 30))
+    print(f"bit flips: {count}, {found} found, {missed} missed, {count - found - missed} inert")  # noqa: T201
+    assert missed == 0
+
+
+@pytest.mark.campaign
+def test_a_virtual_year_leaves_memory_descriptors_and_wal_flat(tmp_path: Path) -> None:
+    """A scan of 25 channels every 10 minutes, settled, packed and trimmed as the core does it."""
+    days = int(os.environ.get("COUNT") or 365)
+    rng, rss_kb, wal_bytes, sizes = random.Random(1), [], 0, []
+    store = open_store(tmp_path)
+    per_day = 144
+    ready = [scan(k, rng).body for k in range(per_day)]
+    for k in range(days * per_day):
+        now_ns = k * 600 * 10**9
+        (batch,) = store.commit([Draft("readings", ready[k % per_day], now_ns, now_ns, 25)], [("a", b"1")])
+        store.settle("up", [(1, batch.seq)])
+        wal_bytes = max(wal_bytes, store.wal_bytes)
+        if store.wal_bytes > store.keeping.wal_bytes:
+            store.checkpoint_wal()
+        if k % per_day == 0:
+            while store.pack(now_ns):
+                pass
+            store.trim(now_ns - 30 * 86400 * 10**9)
+            sizes.append(store.size_bytes())
+            rss_kb.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    store.close()
+    settled, late = rss_kb[len(rss_kb) // 4], rss_kb[-1]
+    print(  # noqa: T201
+        f"{days} virtual days: RSS {settled} to {late} kB from the first quarter on, {descriptors} descriptors, "
+        f"WAL at most {wal_bytes} bytes, store {max(sizes)} bytes"
+    )
+    assert late - settled < 8_000
+    assert wal_bytes < 2 * Keeping().wal_bytes
+    assert max(sizes[-30:]) < 2 * max(sizes[: max(60, len(sizes) // 4)])
+
+
+# -- schemas ----------------------------------------------------------------------------------------
+
+
+def old_store(folder: Path) -> None:
+    """A store as schema 1 left it, with a backlog."""
+    steps = store_file.migrations()
+    db = apsw.Connection(str(folder / "spool.db"))
+    db.pragma("journal_mode", "wal")
+    db.execute(f"BEGIN; {steps[1]}; PRAGMA user_version=1; COMMIT")
+    db.execute("INSERT INTO store VALUES (1, 'old1', 'test', NULL); INSERT INTO boot VALUES (1, 'boot-0')")
+    prev = bytes(32)
+    for seq in range(1, 400):
+        payload = envelope("test", "old1", seq, prev, b'"n":%d' % seq)
+        prev = sha256(payload).digest()
+        row = (seq, "readings" if seq % 9 else "alarms", 1, seq, seq, 1, payload, prev)
+        db.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    db.execute("INSERT INTO settled VALUES ('up', 1, 150); INSERT INTO alarm VALUES ('a', x'7b7d')")
+    db.close()
+
+
+def test_a_store_of_schema_1_goes_on_with_its_backlog(tmp_path: Path) -> None:
+    old_store(tmp_path)
+    with Archive(tmp_path / "spool.db") as archive:  # the command line reads it as it is
+        assert sum(1 for _ in archive.batches()) == 399
+    store = open_store(tmp_path)
+    assert (store.stream, store.last_seq, store.lost) == ("old1", 399, None)
+    assert store.settled("up").to_list() == [[1, 150]]
+    assert store.alarms() == {"a": b"{}"}
+    store.commit([Draft("readings", b'"n":400', 400, 0, 1)])
+    assert pack_all(store) > 0
+    assert verify(store.walk()) is None
+    assert store.trim(10**18) == 0  # schema 1 does not say what was receipted
+    store.close()
+
+
+def test_a_downgrade_is_refused_in_a_sentence_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, 5).close()
+    before = (tmp_path / "spool.db").read_bytes()
+    only_first = {1: store_file.migrations()[1]}
+    monkeypatch.setattr(store_file, "migrations", lambda: only_first)
+    with pytest.raises(StoreNewer, match=r"newer Pondwatch \(schema 2, this one knows 1\): install"):
+        open_store(tmp_path)
+    assert (tmp_path / "spool.db").read_bytes() == before
+
+
+# -- other tools ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "store"
+    store = filled(folder)
+    pack_all(store)
+    store.close()
+    return folder
+
+
+@pytest.fixture
+def packed(made_once: Path, tmp_path: Path) -> Path:
+    """306 batches, most of them packed."""
+    return Path(shutil.copytree(made_once, tmp_path / "store"))
+
+
+def test_an_export_grows_and_holds_each_reading_once(packed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.db"
+    with Archive(packed / "spool.db") as archive:
+        assert export.to_sqlite(archive, out) == 306
+    store = open_store(packed)
+    rng = random.Random(9)
+    store.commit([scan(300, rng), Draft("gaps", b'"of":"x","reason":"y"', 1, 1, 1)])
+    store.close()
+    for added in (2, 0):
+        with Archive(packed / "spool.db") as archive:
+            assert export.to_sqlite(archive, out) == added
+    db = sqlite_utils.Database(out)
+    assert db["readings"].count == 301 * 25
+    assert db["alarms"].count == 6
+    assert [row["id"] for row in db["alarms"].rows][:2] == ["a49", "a99"]
+    assert {row["channel"] for row in db["latest"].rows} == {f"n.pz{c:02}.pressure" for c in range(25)}
+    assert sum(row["readings"] for row in db["daily"].rows) == 301 * 25
+    assert next(iter(db["gaps"].rows))["of"] == "x"
+    (row,) = db.query("SELECT raw, value FROM readings WHERE seq = 1 AND n = 0")
+    assert json.loads(row["raw"])["vw0.freq03"] > 2000
+    db.close()
+
+
+def test_csv_is_what_backtest_reads_and_json_lines_are_the_very_payloads(
+    packed: Path, tmp_path: Path
+) -> None:
+    with Archive(packed / "spool.db") as archive:
+        with (tmp_path / "o.csv").open("w", newline="") as text:
+            assert export.to_csv(archive, text) == 306
+        with (tmp_path / "o.jsonl").open("wb") as lines:
+            assert export.to_json_lines(archive, lines, after=300) == 306
+        payloads = [b.payload for b in archive.batches(300)]
+    with (tmp_path / "o.csv").open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert len(rows) == 300 * 25
+    assert list(rows[0])[:3] == ["time", "channel", "value"]
+    assert (tmp_path / "o.jsonl").read_bytes().splitlines() == payloads
+
+
+SITE = """
+[site]
+id = "s"
+gateway = "g"
+mode = "test"
+[store]
+path = "{folder}"
+[[pond]]
+id = "n"
+kind = "dry"
+"""
+
+
+def spool(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> tuple[int, str]:
+    site = folder.parent / "site.toml"
+    site.write_text(SITE.format(folder=folder))
+    code = main(["spool", *words, "--config", str(site)])
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+def test_verify_follows_packs_and_holes_that_are_announced(
+    packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert spool(capsys, packed, "verify") == (0, "306 batches, whole up to 306\n")
+    store = open_store(packed)
+    store.keeping = Keeping()  # nobody receipts: what goes is a loss
+    assert store._push_out(1) == 1
+    store.close()
+    code, said = spool(capsys, packed, "verify")
+    assert (code, "whole up to" in said) == (0, True)
+    db = apsw.Connection(str(packed / "spool.db"))
+    db.execute("DELETE FROM gone")
+    db.close()
+    assert spool(capsys, packed, "verify")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("DELETE FROM batch WHERE seq > 290", "batch 291 and what came after it is missing"),
+        ("DELETE FROM batch WHERE seq = 50 OR seq = 51", "broken at batch"),
+        ("UPDATE batch SET payload = x'00' WHERE seq = 300", "broken at batch 300"),
+        ("UPDATE pack SET frame = zeroblob(length(frame)) WHERE first = 1", "broken at batch 1:"),
+        ("UPDATE pack SET hash = zeroblob(32) WHERE first = 1", "broken at batch 1:"),
+    ],
+)
+def test_verify_names_the_first_batch_that_is_not_what_was_committed(
+    packed: Path, capsys: pytest.CaptureFixture[str], sql: str, says: str
+) -> None:
+    db = apsw.Connection(str(packed / "spool.db"))
+    db.execute(sql)
+    db.close()
+    code, said = spool(capsys, packed, "verify")
+    assert code == 1
+    assert says in said
+
+
+def test_salvage_saves_all_but_the_rows_of_a_ruined_page(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(packed)
+    made = store.commit([Draft("readings", b'"readings":[],"n":%d' % n, n, 0, 1) for n in range(3000)])
+    store.close()
+    bad = packed / "spool.db.bad-1"
+    shutil.move(packed / "spool.db", bad)
+    whole = bytearray(bad.read_bytes())
+    page = next(i for i in range(0, len(whole), 4096) if made[1500].payload in whole[i : i + 4096])
+    whole[page : page + 4096] = b"\xff" * 4096
+    bad.write_bytes(whole)
+    out = tmp_path / "saved.db"
+    code, said = spool(capsys, packed, "salvage", "--store", str(bad), "--to", str(out))
+    assert code == 1
+    assert "could not be saved" in said
+    with Archive(out) as archive:
+        saved = {b.seq: b.payload for b in archive.batches()}
+    assert 3306 - 40 < len(saved) < 3306
+    assert all(saved[b.seq] == b.payload for b in made if b.seq in saved)
+    assert made[1500].seq not in saved
+    assert spool(capsys, packed, "export", "--store", str(out), "--to", str(tmp_path / "x.db"))[0] == 0
+
+
+def test_salvage_of_a_sound_store_loses_nothing(packed: Path, tmp_path: Path) -> None:
+    found: Any = salvage(packed / "spool.db", tmp_path / "saved.db")
+    assert (found.saved.to_list(), found.missing.to_list()) == ([[1, 306]], [])
+
+
+def test_an_export_needs_to_be_told_where(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = spool(capsys, packed, "export")
+    assert code == 2
+    assert "--to FILE" in said
+
+
+def test_days_left_follow_from_the_rate_of_what_is_here(tmp_path: Path) -> None:
+    store = Store.open(
+        tmp_path, "test", "b", keeping=Keeping(("up",), frozenset({"up"}), frozenset(), 8 << 20)
+    )
+    rng = random.Random(1)
+    for k in range(100):
+        store.commit([scan(k, rng)])
+    store.checkpoint_wal()
+    unsettled = store.days_left()
+    store.settle("up", [(1, 100)])
+    settled = store.days_left()
+    span_days = 99 * 10 / 86400
+    assert settled == pytest.approx(store.keeping.database_bytes / store.size_bytes() * span_days, rel=0.2)
+    assert settled - unsettled == pytest.approx(span_days, rel=0.05)
+    store.close()
+
+
+def test_sqlite3_of_the_system_reads_an_export(packed: Path, tmp_path: Path) -> None:
+    with Archive(packed / "spool.db") as archive:
+        export.to_sqlite(archive, tmp_path / "o.db")
+    db = sqlite3.connect(tmp_path / "o.db")
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert db.execute("SELECT count(*) FROM readings WHERE channel = 'n.pz03.pressure'").fetchone() == (300,)
+    db.close()

@@ -1,0 +1,36 @@
+"""What every fault test says of itself: its row, what is injected, what must hold; and the figure it found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Figure(Protocol):
+    def __call__(self, text: str) -> None: ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "fault(row, fault, injected, holds): a row of docs/fault-matrix.md, which make faults writes",
+    )
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Figure:
+    """Say what was measured; it stands in the matrix beside the row of the test's `fault` mark."""
+    mark = request.node.get_closest_marker("fault")
+    assert mark is not None, "a fault test names its row: @pytest.mark.fault(row=..., ...)"
+    for key in ("row", "fault", "injected", "holds"):
+        record_property(key, mark.kwargs[key])
+
+    def say(text: str) -> None:
+        record_property("figure", text)
+        print(f"row {mark.kwargs['row']}: {text}")  # noqa: T201 -- shown with -s and on failure
+
+    return say
