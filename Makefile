@@ -6,7 +6,7 @@ SCENARIO ?= storm
 SECONDS ?=
 COUNT   ?=
 
-.PHONY: demo test check bench campaign lock clean setup
+.PHONY: demo test check bench faults campaign lock clean setup
 .DEFAULT_GOAL := demo
 
 setup: .venv/ready
@@ -34,6 +34,9 @@ check: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+faults: setup
+	@$(BIN)/python -m tests.fault $(ARGS)
 
 campaign: setup
 	@COUNT=$(COUNT) SECONDS=$(SECONDS) $(BIN)/python -m pytest -m campaign --timeout 0 -s $(ARGS)

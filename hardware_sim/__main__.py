@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _WRONG_USAGE = 2
 _SURROUNDINGS = 3
+_PAGE_PORT = 8642
+_LAST_PORT = 65_535
 
 
 def _argument(parse: Callable[[str], _T]) -> Callable[[str], _T]:
@@ -60,10 +64,29 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--platform-store", type=Path, help="SQLite file in which the platform keeps payloads"
     )
     parser.add_argument("--platform-port", type=int, default=0, help="default: a free one")
+    parser.add_argument(
+        "--page",
+        type=_argument(_port),
+        nargs="?",
+        const=_PAGE_PORT,
+        metavar="PORT",
+        help=f"serve the technician's page on 127.0.0.1 (default port: {_PAGE_PORT}, 0: a free one)",
+    )
     options = parser.parse_args(arguments)
     if not options.speed > 0.0:
         parser.error("--speed must be positive")
     return options
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise ValueError(f"--page takes a port, not {text!r}; the scenario comes first")
+    return int(text)
+
+
+def _control_socket(options: argparse.Namespace) -> Path:
+    """Where the daemon listens, if one runs beside this bench."""
+    return Path(os.environ.get("PONDWATCH_RUN") or options.run_dir) / "control.sock"
 
 
 async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
@@ -87,8 +110,18 @@ async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
             print(f"control   json lines {options.run_dir / 'bench.sock'}")
             print(f"scenario  {scenario.name:<10} {scenario.title}")
             print(f"clock     {clock}", flush=True)
-            bench.write_facts()
-            await stop.wait()
+            async with contextlib.AsyncExitStack() as stack:
+                address = ""
+                if options.page is not None:
+                    from hardware_sim.page.server import Page  # noqa: PLC0415 -- takes time to load
+
+                    page = await stack.enter_async_context(
+                        Page(bench, _control_socket(options), options.page)
+                    )
+                    address = page.address
+                    print(f"page      http       {address}", flush=True)
+                bench.write_facts(page=address)
+                await stop.wait()
     finally:
         facts_file.unlink(missing_ok=True)
         receiver.close()

@@ -3,6 +3,7 @@
     async with Bench(Scenario.load("storm"), run_dir, BenchClock.starting_now(60)) as bench:
         bench.addresses            # {"rs485-1": "<run_dir>/rs485-1", "weather": "127.0.0.1:40123", ...}
         bench.set_fault("rs485-1/192", "silent")
+        bench.play(Scenario.load("calm"))           # another scenario, from the dam's present state on
 
 Lines: `rs485-1` (pseudo-terminal: VTN416 unit 1, relays unit 3, rain gauge unit 192), `gnss-1`
 (pseudo-terminal, NMEA), `weather` (Modbus TCP: barometer unit 1, radar unit 2).
@@ -31,10 +32,11 @@ from hardware_sim.instruments.waveshare_relay import WaveshareRelay
 from hardware_sim.instruments.wenkon_vtn416 import Vtn416
 from hardware_sim.platform import Platform
 from hardware_sim.receiver import Receiver
+from hardware_sim.sensors import Sensor
 from hardware_sim.wires import ModbusTcpWire, NmeaPtyWire, RtuWire, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -75,36 +77,53 @@ class Bench:
         self.run_dir = run_dir
         self.clock = clock
         self.platform = platform or Platform(Receiver())
+        self.faults: dict[str, str] = {}  # what is in force: target -> fault
         self._outages = scenario.outage if outages is None else outages
         self._gnss_every_s = gnss_every_s
         self._began_s = clock.now_s()
-        self._dam = Dam(scenario.rain_mm_per_h, scenario.seed, self._began_s % _DAY_S)
+        self.played_s = self._began_s  # since when the present scenario runs
+        course = scenario.course
+        self._dam = Dam(course.rain_mm_per_h, scenario.seed, self._began_s % _DAY_S)
+        self._dam.follow(course)
         self.relays = WaveshareRelay(clock.now_s)
         self.gnss = GnssReceiver(site.GNSS_ORIGIN, scenario.seed)
         self._build_wires()
         self._control = ControlSocket(run_dir / "bench.sock", self)
         self._stack = contextlib.AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._group = asyncio.TaskGroup()
+        self._speaking: asyncio.Task[None] | None = None
+        self._staged: list[asyncio.Task[None]] = []
 
     def _build_wires(self) -> None:
+        logger, gauge, barometer, radar = (
+            Sensor(self.truth, quantity) for quantity in ("pore_kpa", "rain_mm", "pressure_hpa", "pond_m")
+        )
         serial = {
-            _LOGGER_UNIT: Vtn416(self.truth, site.PIEZOMETERS, _LOGGER_UNIT),
+            _LOGGER_UNIT: Vtn416(logger, site.PIEZOMETERS, _LOGGER_UNIT),
             _RELAY_UNIT: self.relays,
-            RAIN_GAUGE_UNIT: Sen0575(self.truth, site.RAIN_MM_PER_TIP),
+            RAIN_GAUGE_UNIT: Sen0575(gauge, site.RAIN_MM_PER_TIP),
         }
-        radar = VegaPuls(self.truth, site.RADAR_ZERO_ELEVATION_M, site.RADAR_RANGE_M)
-        weather = {_BAROMETER_UNIT: MetSens300(self.truth), _RADAR_UNIT: radar}
+        weather = {
+            _BAROMETER_UNIT: MetSens300(barometer),
+            _RADAR_UNIT: VegaPuls(radar, site.RADAR_ZERO_ELEVATION_M, site.RADAR_RANGE_M),
+        }
+        self._sensors = {
+            f"rs485-1/{_LOGGER_UNIT}": logger,
+            f"rs485-1/{RAIN_GAUGE_UNIT}": gauge,
+            f"weather/{_BAROMETER_UNIT}": barometer,
+            f"weather/{_RADAR_UNIT}": radar,
+        }
         self._modbus: dict[str, RtuWire | ModbusTcpWire] = {
             "rs485-1": RtuWire(self.run_dir / "rs485-1", serial),
             "weather": ModbusTcpWire(weather),
         }
         self._gnss_wire = NmeaPtyWire(self.run_dir / "gnss-1")
-        self._lines: dict[str, Wire] = {**self._modbus, "gnss-1": self._gnss_wire}
+        self.lines: dict[str, Wire] = {**self._modbus, "gnss-1": self._gnss_wire}
 
     @property
     def addresses(self) -> dict[str, str]:
         """Line name -> path of the pseudo-terminal, or host:port."""
-        return {name: line.address for name, line in self._lines.items()}
+        return {name: line.address for name, line in self.lines.items()}
 
     def truth(self) -> Truth:
         """The dam now."""
@@ -113,19 +132,16 @@ class Bench:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             self.run_dir.mkdir(parents=True, exist_ok=True)
-            for line in self._lines.values():
+            for line in self.lines.values():
                 stack.callback(line.close)
                 await line.open()
             await stack.enter_async_context(self.platform)
             stack.callback(self._control.close)
             await self._control.open()
-            group = await stack.enter_async_context(asyncio.TaskGroup())
+            await stack.enter_async_context(self._group)
             stack.callback(self._end_tasks)
-            self._start(group, self._speak(), "gnss-1")
-            for planned in self.scenario.fault:
-                self._start(group, self._stage(planned), f"fault {planned.fault} of {planned.target}")
-            for outage in self._outages:
-                self._start(group, self._take_platform_away(outage), "outage")
+            self._speaking = self._group.create_task(self._speak(), name="gnss-1")
+            self._stage_all(self._outages)
             self._stack = stack.pop_all()
         return self
 
@@ -134,41 +150,96 @@ class Bench:
     ) -> None:
         await self._stack.aclose()
 
+    def play(self, scenario: Scenario) -> None:
+        """Every fault ends; from its present state on the dam follows another scenario."""
+        for task in self._staged:
+            task.cancel()
+        for target in list(self.faults):
+            self.set_fault(target, "none")
+        self.scenario = scenario
+        self.played_s = self.clock.now_s()
+        self.truth()  # the dam steps up to this moment on its old course
+        self._dam.follow(scenario.course)
+        self._stage_all(scenario.outage)
+
+    # -- faults --------------------------------------------------------------------------------------
+
+    def targets(self) -> dict[str, frozenset[str]]:
+        """What can be broken, and the kinds of fault it can have."""
+        found: dict[str, frozenset[str]] = {}
+        for name in self.lines:
+            found[name] = faults.OF_LINES | (faults.OF_GNSS if name == "gnss-1" else frozenset())
+            if name in self._modbus:
+                rtu = faults.OF_UNITS if name == "rs485-1" else faults.OF_UNITS - faults.RTU_ONLY
+                for unit in self._modbus[name].station.instruments:
+                    target = f"{name}/{unit}"
+                    found[target] = rtu if target in self._sensors else rtu - faults.OF_SENSORS
+        return found | {"platform": faults.OF_PLATFORM}
+
     def set_fault(self, target: str, fault: str) -> None:
-        """Puts `fault` (see `faults`) in force at `LINE/UNIT` or `LINE`; `none` ends it.
+        """Puts `fault` (see `faults`) in force at `LINE/UNIT`, `LINE` or `platform`; `none` ends it.
 
         Raises:
             FaultUnknown: no such target, or the fault cannot happen to it.
         """
-        name, slash, unit = target.partition("/")
-        if name not in self._lines:
-            raise FaultUnknown(f"no line {name!r}; there are {', '.join(self._lines)}")
+        targets = self.targets()
+        if target not in targets:
+            raise FaultUnknown(f"nothing is called {target!r}; there are {', '.join(targets)}")
         wanted = Fault.parse(fault)
-        if slash:
-            if name not in self._modbus or not unit.isdecimal():
-                raise FaultUnknown(f"{target!r} names no unit of a Modbus line")
+        if wanted is not None and wanted.kind not in targets[target]:
+            raise FaultUnknown(f"{wanted.kind} cannot happen to {target}")
+        name, _, unit = target.partition("/")
+        if unit:
             self._modbus[name].station.set_fault(int(unit), wanted)
+            if target in self._sensors:
+                self._sensors[target].suffer(wanted)
+        elif target == "platform":
+            self._set_platform_fault(wanted)
         else:
             self._set_line_fault(name, wanted)
+        self.faults.pop(target, None)
+        if wanted is not None:
+            self.faults[target] = str(wanted)
 
     def _set_line_fault(self, name: str, fault: Fault | None) -> None:
-        line = self._lines[name]
-        allowed = faults.OF_LINES | (faults.OF_GNSS if name == "gnss-1" else frozenset())
-        if fault is not None and fault.kind not in allowed:
-            raise FaultUnknown(f"{fault.kind} cannot happen to line {name}")
+        line = self.lines[name]
         if name == "gnss-1":
-            self.gnss.fault = fault.kind if fault is not None and fault.kind in faults.OF_GNSS else ""
+            self.gnss.fault = fault
+        else:
+            self._modbus[name].station.cut = fault is not None and fault.kind == "cut"
         if fault is not None and fault.kind == "unplug":
             line.unplug()
         else:
             line.plug()
 
-    def _start(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(group.create_task(work, name=name))
+    def _set_platform_fault(self, fault: Fault | None) -> None:
+        kind = fault.kind if fault is not None else ""
+        self.platform.receipts = kind != "no_receipts"
+        self.platform.acks = kind != "no_acks"
+        self.platform.refuse = int(fault.number) if fault is not None and kind == "refuse" else 0
+        if kind == "away":
+            self.platform.go_away()
+        else:
+            self.platform.come_back()
+
+    # -- what goes on by itself ----------------------------------------------------------------------
+
+    def _stage_all(self, outages: Sequence[Outage]) -> None:
+        self._staged = [
+            self._group.create_task(work, name=name)
+            for work, name in (
+                *(
+                    (self._stage(each), f"fault {each.fault} of {each.target}")
+                    for each in self.scenario.fault
+                ),
+                *((self._take_platform_away(each), "outage") for each in outages),
+            )
+        ]
 
     def _end_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        for task in (self._speaking, *self._staged):
+            if task is not None:
+                task.cancel()
 
     async def _speak(self) -> None:
         """The GNSS receiver: an instant at each multiple of its interval in bench time."""
@@ -178,7 +249,7 @@ class Bench:
             self._gnss_wire.send(self.gnss.epoch(due_s, self.truth()))
 
     async def _stage(self, planned: PlannedFault) -> None:
-        begin_s = self._began_s + planned.at_min * 60.0
+        begin_s = self.played_s + planned.at_min * 60.0
         await self.clock.sleep_until(begin_s)
         self.set_fault(planned.target, planned.fault)
         if planned.length_min is not None:
@@ -189,7 +260,7 @@ class Bench:
         await asyncio.sleep(outage.begin_s)
         self.platform.go_away(outage.length_s)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, *, page: str = "") -> dict[str, Any]:
         """What `bench.json` says: where everything is, and the sheets of the instruments."""
         return {
             "scenario": self.scenario.name,
@@ -197,14 +268,15 @@ class Bench:
             "lines": self.addresses,
             "platform": self.platform.address,
             "control": str(self.run_dir / "bench.sock"),
+            "page": page,
             "piezometers": [asdict(sheet) for sheet in site.PIEZOMETERS],
             "gnss_origin": asdict(site.GNSS_ORIGIN),
             "radar_zero_elevation_m": site.RADAR_ZERO_ELEVATION_M,
             "rain_mm_per_tip": site.RAIN_MM_PER_TIP,
         }
 
-    def write_facts(self) -> None:
+    def write_facts(self, *, page: str = "") -> None:
         """Writes `bench.json`, whole or not at all."""
         fresh = self.run_dir / ".bench.json.new"
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(self.facts()), indent=2) + b"\n")
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(self.facts(page=page)), indent=2) + b"\n")
         fresh.replace(self.run_dir / "bench.json")

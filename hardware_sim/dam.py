@@ -13,7 +13,9 @@ dam takes hours to months for what this one does in half an hour; a bench must s
 * Phreatic surface: per piezometer a linear reservoir, dz/dt = (rest + share x rise of pond - z) / lag;
   shares fall and lags grow with the distance from the pond.
 * Pore pressure: hydrostatic below the phreatic surface, never below zero.
-* Creep: the crest moves downslope at v0 exp(mean phreatic rise / h0), bounded.
+* Creep: the crest moves downslope at v0 exp(mean phreatic rise / h0), bounded; a scenario may add an
+  acceleration to failure (`Failure`).
+* Outflow: what a scenario takes out of the pond, as far as there is water.
 * Air: daily cycles of temperature (cooled by rain) and pressure (twice a day, and a slow swing).
 
 Integration is explicit Euler with a fixed step of one second, so the same seed and the same rain give the
@@ -55,6 +57,20 @@ _GNSS_SLOW_M: Final = (0.0008, 0.0008, 0.0016)  # multipath, correlated over ten
 _GNSS_SLOW_S: Final = 600.0
 
 
+def _nothing(_t_s: float) -> float:
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What happens to the dam, as functions of the seconds since it took this course."""
+
+    rain_mm_per_h: Callable[[float], float]
+    outflow_m3_s: Callable[[float], float] = _nothing
+    sliding_m_s: Callable[[float], float] = _nothing  # of the crest, downslope, beside the creep
+    air_celsius: float = 14.0  # mean of the day
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """The dam at one instant; tuples follow `site.PIEZOMETERS`, or are east, north, up."""
@@ -81,6 +97,7 @@ class Ledger:
     slurry: float = 0.0
     infiltrated: float = 0.0
     decanted: float = 0.0
+    taken: float = 0.0
 
 
 def pond_at_rest_m() -> float:
@@ -98,7 +115,8 @@ class Dam:
     """
 
     def __init__(self, rain_mm_per_h: Callable[[float], float], seed: int, day_s: float = 0.0) -> None:
-        self._rain_at = rain_mm_per_h
+        self._course = Course(rain_mm_per_h)
+        self._course_began_s = 0.0
         self._seed = seed
         self._day_s = day_s
         self._tick = 0
@@ -112,6 +130,11 @@ class Dam:
         self._slow_m = [0.0, 0.0, 0.0]
         self.ledger = Ledger()
 
+    def follow(self, course: Course) -> None:
+        """From its present state on the dam takes another course."""
+        self._course = course
+        self._course_began_s = self._tick * STEP_S
+
     def at(self, t_s: float) -> Truth:
         """The dam `t_s` seconds after its start, on the last whole step; it never goes back."""
         for _ in range(floor(t_s / STEP_S) - self._tick):
@@ -123,15 +146,16 @@ class Dam:
         return POND_BOTTOM_M + self.pond_m3 / POND_M2
 
     def _step(self) -> None:
-        self._rain_mm_per_h = self._rain_at(self._tick * STEP_S)
+        course_s = self._tick * STEP_S - self._course_began_s
+        self._rain_mm_per_h = self._course.rain_mm_per_h(course_s)
         self._tick += 1
         self._rain_mm += self._rain_mm_per_h * STEP_S / 3600.0
         self._wet += (min(1.0, self._rain_mm_per_h / 10.0) - self._wet) * STEP_S / 900.0
-        self._move_water()
+        self._move_water(self._course.outflow_m3_s(course_s))
         self._move_phreatic_surface()
-        self._move_crest()
+        self._move_crest(self._course.sliding_m_s(course_s))
 
-    def _move_water(self) -> None:
+    def _move_water(self, outflow_m3_s: float) -> None:
         rain_m = self._rain_mm_per_h / 3.6e6 * STEP_S
         runoff = rain_m * CATCHMENT_M2 * RUNOFF_SHARE
         released = self.runoff_m3 * STEP_S / RUNOFF_LAG_S
@@ -140,6 +164,9 @@ class Dam:
         decanted = min(WEIR_M05_S * over_sill_m**1.5 * STEP_S, over_sill_m * POND_M2)
         self.runoff_m3 += runoff - released
         self.pond_m3 += rain_m * POND_M2 + released + slurry - decanted
+        taken = min(outflow_m3_s * STEP_S, self.pond_m3)
+        self.pond_m3 -= taken
+        self.ledger.taken += taken
         self.ledger.rained += rain_m * (CATCHMENT_M2 + POND_M2)
         self.ledger.infiltrated += rain_m * CATCHMENT_M2 * (1.0 - RUNOFF_SHARE)
         self.ledger.slurry += slurry
@@ -151,11 +178,11 @@ class Dam:
             aim_m = p.rest_elevation_m + p.share * rise_m
             self._phreatic_m[i] += (aim_m - self._phreatic_m[i]) * STEP_S / p.lag_s
 
-    def _move_crest(self) -> None:
+    def _move_crest(self, sliding_m_s: float) -> None:
         rises = [z - p.rest_elevation_m for z, p in zip(self._phreatic_m, PIEZOMETERS, strict=True)]
         mean_rise_m = sum(rises) / len(rises)
         speed = min(_CREEP_LIMIT_M_S, _CREEP_AT_REST_M_S * exp(min(50.0, mean_rise_m / _CREEP_FOLDING_M)))
-        self._creep_m += speed * STEP_S
+        self._creep_m += (speed + sliding_m_s) * STEP_S
         keep = exp(-STEP_S / _GNSS_SLOW_S)
         push = (1.0 - keep * keep) ** 0.5
         for axis, sigma_m in enumerate(_GNSS_SLOW_M):
@@ -185,7 +212,7 @@ class Dam:
                 for z, p in zip(self._phreatic_m, PIEZOMETERS, strict=True)
             ),
             ground_celsius=tuple(p.ground_celsius for p in PIEZOMETERS),
-            air_celsius=14.0 - 5.5 * cos(day - pi / 6.0) - 3.0 * self._wet,
+            air_celsius=self._course.air_celsius - 5.5 * cos(day - pi / 6.0) - 3.0 * self._wet,
             humidity_percent=62.0 + 12.0 * cos(day - pi / 6.0) + 22.0 * self._wet,
             pressure_hpa=1006.0
             + 1.1 * sin(2.0 * day + 1.0)

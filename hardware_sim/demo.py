@@ -40,7 +40,9 @@ class DemoFailed(Exception):
 async def main_async(options: argparse.Namespace) -> int:
     _clean(RUN_DIR)
     async with contextlib.AsyncExitStack() as stack:
-        bench = await stack.enter_async_context(_process(_bench_command(options), {}, "bench.log"))
+        bench = await stack.enter_async_context(
+            _process(_bench_command(options), {"PONDWATCH_RUN": str(RUN_DIR)}, "bench.log")
+        )
         facts = await _bench_facts(bench)
         site, channels, listen = _site_file(facts)
         environment = {"PONDWATCH_BENCH_CLOCK": facts["clock"], "PONDWATCH_RUN": str(RUN_DIR)}
@@ -74,6 +76,8 @@ async def main_async(options: argparse.Namespace) -> int:
 def _bench_command(options: argparse.Namespace) -> list[str]:
     command = [sys.executable, "-m", "hardware_sim", options.scenario]
     command += ["--run-dir", str(RUN_DIR), "--speed", str(options.speed)]
+    if options.page is not None:
+        command += ["--page", str(options.page)]
     return command
 
 
@@ -297,6 +301,7 @@ def main() -> int:
     parser.add_argument("--scenario", default="storm")
     parser.add_argument("--speed", type=float, default=60.0)
     parser.add_argument("--seconds", type=float)
+    parser.add_argument("--page", type=int, metavar="PORT", help="serve the technician's page there")
     options = parser.parse_args()
     try:
         return asyncio.run(main_async(options))

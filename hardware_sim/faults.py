@@ -11,9 +11,25 @@
     duplicate         the reply comes twice
     byte_slow S       S seconds pass between bytes
     sentinel          the device answers well; its sensor is gone: the device's own "no value"
+    power_cut         silent; when it ends the device starts anew, counters from zero
 
-A line of its own takes `unplug`; the GNSS line also `float` and `no_lines`. `none` ends any of them.
-Seconds are real seconds: wires do not follow the bench's clock.
+A device's sensor can be sick while the device answers well (`sensors`):
+
+    stuck             the sensor stays at what it was
+    drift N           it runs away by N of its units an hour
+    spike N           one minute in seven it is off by N of its units
+
+A line takes `cut` (its port is there, and nothing comes through) and `unplug` (its port is gone); the GNSS
+line also
+
+    float             no fixed solution: decimetres of noise
+    base_lost         no corrections from the base station: metres of noise
+    base_moved N      the base station was pushed N mm to the east
+    no_lines          it sees no satellites, and says nothing
+    out_of_order      after each instant the one before comes once more
+
+and the platform `away`, `no_receipts`, `no_acks` and `refuse CODE` (an MQTT reason code). `none` ends any.
+Seconds are real seconds: wires do not follow the bench's clock. How each looks on site: `looks`.
 """
 
 from __future__ import annotations
@@ -59,6 +75,9 @@ class Fault:
             raise FaultUnknown(f"{kind} takes {needs}, not {rest!r}")
         return cls(kind, number)
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number:g}" if KINDS[self.kind][1] > 0.0 else self.kind
+
 
 # The range of each kind's number; (0, 0) takes none.
 KINDS: Final = {
@@ -73,16 +92,30 @@ KINDS: Final = {
     "duplicate": (0.0, 0.0),
     "byte_slow": (0.0001, 1.0),
     "sentinel": (0.0, 0.0),
+    "power_cut": (0.0, 0.0),
+    "stuck": (0.0, 0.0),
+    "drift": (-1000.0, 1000.0),
+    "spike": (-1000.0, 1000.0),
+    "cut": (0.0, 0.0),
     "unplug": (0.0, 0.0),
     "float": (0.0, 0.0),
+    "base_lost": (0.0, 0.0),
+    "base_moved": (-1000.0, 1000.0),
     "no_lines": (0.0, 0.0),
+    "out_of_order": (0.0, 0.0),
+    "away": (0.0, 0.0),
+    "no_receipts": (0.0, 0.0),
+    "no_acks": (0.0, 0.0),
+    "refuse": (128.0, 255.0),
 }
 RTU_ONLY: Final = frozenset({"bad_crc", "echo", "noise"})
-OF_LINES: Final = frozenset({"unplug"})
-OF_GNSS: Final = frozenset({"float", "no_lines"})
-OF_UNITS: Final = frozenset(KINDS) - OF_LINES - OF_GNSS
+OF_LINES: Final = frozenset({"cut", "unplug"})
+OF_GNSS: Final = frozenset({"float", "base_lost", "base_moved", "no_lines", "out_of_order"})
+OF_PLATFORM: Final = frozenset({"away", "no_receipts", "no_acks", "refuse"})
+OF_SENSORS: Final = frozenset({"stuck", "drift", "spike"})
+OF_UNITS: Final = frozenset(KINDS) - OF_LINES - OF_GNSS - OF_PLATFORM
 # These answer in the device's place: it never sees the request, so a relay does not switch.
-UNHEARD: Final = frozenset({"silent", "exception"})
+UNHEARD: Final = frozenset({"silent", "exception", "power_cut"})
 
 _NOISE: Final = b"\x00\xff\x5a"
 
@@ -122,7 +155,8 @@ _EMISSIONS: Final[dict[str, Callable[[Exchange, float], Sequence[Emission]]]] = 
     "foreign": lambda x, _n: [(0.0, x.framed(x.unit % 247 + 1, x.reply) + _whole(x))],
     "duplicate": lambda x, _n: [(0.0, _whole(x) * 2)],
     "byte_slow": lambda x, n: _slowly(_whole(x), n),
-    "sentinel": lambda x, _n: [(0.0, _whole(x))],
+    "power_cut": lambda _x, _n: [],
+    **dict.fromkeys(("sentinel", *OF_SENSORS), lambda x, _n: [(0.0, _whole(x))]),
 }
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from math import inf
 from typing import TYPE_CHECKING, Final, Self
+
+import zstandard
 
 from hardware_sim import mqtt
 from hardware_sim.broker import Broker
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from hardware_sim.receiver import Receiver
 
+_MOST_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
 _TICK_S: Final = 0.05  # receipts are gathered for so long; real seconds
 
 
@@ -79,16 +83,24 @@ class Platform:
         self._broker.stop()
         await asyncio.sleep(0)  # aborted transports say so to their protocols in the next turn of the loop
 
-    def go_away(self, for_s: float) -> None:
+    def go_away(self, for_s: float = inf) -> None:
         """Closes the listener and every connection, for so many real seconds from now."""
         self._broker.stop()
         self._back_s = asyncio.get_running_loop().time() + for_s
+
+    def come_back(self) -> None:
+        """Ends an absence within the next tick."""
+        if self._back_s is not None:
+            self._back_s = 0.0
 
     def _published(self, client_id: str, message: mqtt.Publish) -> int | None:
         del client_id
         if self.refuse:
             return self.refuse
-        code = self.receiver.take(message.topic, message.payload)
+        payload = _plain(message)
+        if payload is None:
+            return mqtt.Reason.PAYLOAD_INVALID
+        code = self.receiver.take(message.topic, payload)
         return code if self.acks else None
 
     async def _tick(self) -> None:
@@ -102,6 +114,17 @@ class Platform:
             if self.receipts and self.here:
                 for topic, payload in self.receiver.receipts():
                     self._broker.publish(mqtt.Publish(topic, payload, qos=1, properties=_JSON))
+
+
+def _plain(message: mqtt.Publish) -> bytes | None:
+    """The payload before compression; None if it says that it is zstd and is not, or is far too long."""
+    marks = message.properties.get(mqtt.Property.USER)
+    if not isinstance(marks, list) or ("encoding", "zstd") not in marks:
+        return message.payload
+    try:
+        return zstandard.ZstdDecompressor().decompress(message.payload, max_output_size=_MOST_PAYLOAD_BYTES)
+    except zstandard.ZstdError:
+        return None
 
 
 _JSON: Final[mqtt.Properties] = {mqtt.Property.CONTENT_TYPE: "application/json"}

@@ -1,5 +1,7 @@
 """What a receiving platform does with payloads: keep, compare, verify, receipt. No transport in here.
 
+Seals are checked as they come (hardware_sim/verify.py), against the batches that are here and those to come.
+
 A batch is named by (gateway, stream, seq). Bytes it has already are a repeat and dropped; other bytes under
 the same name are a fork: both are kept and the fork is reported. `prev` of each batch must be the SHA-256
 of the batch before, whichever of the two comes first (alarms overtake readings). A receipt names a batch
@@ -16,12 +18,14 @@ import hashlib
 import sqlite3
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from hardware_sim.mqtt import Reason
 from hardware_sim.ranges import Ranges
+from hardware_sim.verify import Witness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +46,9 @@ CREATE TABLE IF NOT EXISTS batch (
     site TEXT NOT NULL, gateway TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL,
     sha256 TEXT NOT NULL, kind TEXT NOT NULL, payload BLOB NOT NULL,
     PRIMARY KEY (gateway, stream, seq, sha256)
+) STRICT;
+CREATE TABLE IF NOT EXISTS seal (
+    gateway TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, payload BLOB NOT NULL
 ) STRICT;
 """
 
@@ -81,6 +88,16 @@ class _Gap(msgspec.Struct, frozen=True):
     to_seq: int | None = None
 
 
+class _Audit(msgspec.Struct, frozen=True):
+    what: str = ""
+    to: object = None
+
+
+class _Seal(msgspec.Struct, frozen=True):
+    stream: str
+    seq: int
+
+
 class _Status(msgspec.Struct, frozen=True):
     state: str
 
@@ -89,12 +106,17 @@ _CHAIN_DECODER: Final = msgspec.json.Decoder(_Chained)
 _READINGS_DECODER: Final = msgspec.json.Decoder(_Readings)
 _ALARM_DECODER: Final = msgspec.json.Decoder(Alarm)
 _GAP_DECODER: Final = msgspec.json.Decoder(_Gap)
+_AUDIT_DECODER: Final = msgspec.json.Decoder(_Audit)
+_SEAL_DECODER: Final = msgspec.json.Decoder(_Seal)
 _STATUS_DECODER: Final = msgspec.json.Decoder(_Status)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What arrived, in numbers; `holes` are missing seqs that no gap record names."""
+    """What arrived, in numbers; `holes` are missing seqs that no gap record names.
+
+    `twins`: how often a gateway went back to a stream after another had begun: two gateways with one name.
+    """
 
     received: int
     repeats: int
@@ -110,6 +132,10 @@ class Summary:
     levels: dict[str, int]  # alarm payloads by level
     states: dict[str, str]  # gateway -> its last status
     streams: dict[str, list[list[int]]]  # gateway/stream -> ranges of seqs
+    seals: int  # that hold
+    seal_findings: list[str]  # "gateway: what does not hold"
+    sealed_up_to: dict[str, int]  # gateway/stream -> the highest seq under a seal
+    twins: int
 
 
 @dataclass(slots=True)
@@ -153,6 +179,8 @@ class Receiver:
         self._levels: Counter[str] = Counter()
         self._alarms: deque[Alarm] = deque(maxlen=_MOST_ALARMS)
         self._states: dict[str, str] = {}
+        self._witnesses: dict[str, Witness] = {}
+        self._now_at: dict[str, list[str]] = {}  # gateway -> its streams in their order, the newest last
         if path is not None:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.executescript(_SCHEMA)
@@ -178,6 +206,8 @@ class Receiver:
                 return self._take_chained(site, gateway, kind, payload)
             if kind == "status":
                 self._take_status(gateway, payload)
+            elif kind == "seals":
+                self._take_seal(gateway, payload)
         except msgspec.MsgspecError:
             self._counts["malformed"] += 1
             return Reason.PAYLOAD_INVALID
@@ -209,6 +239,12 @@ class Receiver:
             levels=dict(self._levels),
             states=dict(self._states),
             streams={f"{g}/{name}": s.ranges.pairs() for (g, name), s in self._streams.items()},
+            seals=sum(witness.held for witness in self._witnesses.values()),
+            seal_findings=[f"{g}: {each}" for g, w in self._witnesses.items() for each in w.findings],
+            sealed_up_to={
+                f"{g}/{n}": seq for g, w in self._witnesses.items() for n, seq in w.reached.items()
+            },
+            twins=self._counts["twins"],
         )
 
     def _take_chained(self, site: str, gateway: str, kind: str, payload: bytes) -> int:
@@ -235,10 +271,47 @@ class Receiver:
             stream.ranges.add(head.seq)
             self._count(gateway, body)
         stream.fresh.add(head.seq)
+        self._notice(gateway, head, sha256, body)
         return Reason.SUCCESS
 
+    def _notice(self, gateway: str, head: _Chained, sha256: str, body: object) -> None:
+        """What a batch says beyond itself: keys, seals that were waiting for it, and whose stream it is."""
+        witness = self._witness(gateway)
+        if isinstance(body, _Audit) and body.what == "key" and isinstance(body.to, dict):
+            witness.take_certificate(body.to)
+        if not witness.check(head.stream, head.seq, sha256):
+            witness.find(f"batch {head.seq} of {head.stream} is not what was sealed")
+        streams = self._now_at.setdefault(gateway, [])
+        if head.stream not in streams:
+            streams.append(head.stream)
+        elif streams[-1] != head.stream:
+            self._counts["twins"] += 1
+            streams.remove(head.stream)
+            streams.append(head.stream)
+
+    def _take_seal(self, gateway: str, payload: bytes) -> None:
+        """A seal; of a batch that is here it must name the hash."""
+        seal = _SEAL_DECODER.decode(payload)
+        self._witness(gateway).take_seal(msgspec.json.decode(payload))
+        if self._db is not None:
+            self._db.execute(
+                "INSERT INTO seal VALUES (?, ?, ?, ?)", (gateway, seal.stream, seal.seq, payload)
+            )
+
+    def _witness(self, gateway: str) -> Witness:
+        """The keys and seals of a gateway; beyond the bound they share one, and nothing of it holds."""
+        if gateway not in self._witnesses and len(self._witnesses) >= _MOST_STREAMS:
+            gateway = ""
+        if gateway not in self._witnesses:
+            self._witnesses[gateway] = Witness(look=partial(self._hashes, gateway))
+        return self._witnesses[gateway]
+
+    def _hashes(self, gateway: str, name: str, seq: int) -> set[str]:
+        stream = self._streams.get((gateway, name))
+        return self._known((gateway, name), stream, seq) if stream is not None else set()
+
     @staticmethod
-    def _parsed(kind: str, payload: bytes) -> _Readings | Alarm | _Gap | None:
+    def _parsed(kind: str, payload: bytes) -> _Readings | Alarm | _Gap | _Audit | None:
         match kind:
             case "readings":
                 return _READINGS_DECODER.decode(payload)
@@ -246,6 +319,8 @@ class Receiver:
                 return _ALARM_DECODER.decode(payload)
             case "gaps":
                 return _GAP_DECODER.decode(payload)
+            case "audit":
+                return _AUDIT_DECODER.decode(payload)
         return None
 
     def _take_again(
@@ -285,7 +360,7 @@ class Receiver:
             row = (site, *key, seq, sha256, kind, payload)
             self._db.execute("INSERT OR IGNORE INTO batch VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
-    def _count(self, gateway: str, body: _Readings | Alarm | _Gap | None) -> None:
+    def _count(self, gateway: str, body: _Readings | Alarm | _Gap | _Audit | None) -> None:
         if isinstance(body, _Readings):
             self._channels.update(reading.channel for reading in body.readings)
         elif isinstance(body, Alarm):
@@ -318,7 +393,12 @@ class Receiver:
             self._counts["received"] += 1
             self._link(stream, _CHAIN_DECODER.decode(payload), sha256)
             stream.ranges.add(seq)
-            self._count(gateway, self._parsed(kind, payload))
+            body = self._parsed(kind, payload)
+            self._count(gateway, body)
+            self._notice(gateway, _CHAIN_DECODER.decode(payload), sha256, body)
+        for gateway, payload in self._db.execute("SELECT gateway, payload FROM seal ORDER BY rowid"):
+            self._witness(gateway).take_seal(msgspec.json.decode(payload))
+        self._counts["twins"] = 0  # rows come back ordered by name, not as they came
 
 
 def _keep(table: OrderedDict[int, str], seq: int, text: str) -> None:

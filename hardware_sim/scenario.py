@@ -2,6 +2,7 @@
 
 name = "storm"
 title = "..."
+title_zh = "..."      # the same in Chinese
 seed = 7
 [[rain]]            # a straight line from point to point; nothing before the first, after the last its value
 at_min = 5.0        # bench minutes since the start
@@ -14,17 +15,36 @@ fault = "silent"
 [[outage]]          # the receiving platform, in REAL seconds since the start
 begin_s = 20.0
 length_s = 20.0
+[[outflow]]         # taken out of the pond, a straight line from point to point as with rain
+at_min = 5.0
+m3_per_s = 0.0
+[failure]           # the crest accelerates from begin_min on and fails at fail_min
+begin_min = 10.0
+fail_min = 120.0
+alpha = 2.0
+begin_mm_per_day = 200.0
+[air]
+celsius = -12.0     # mean of the day
+[expect]            # what the daemon on config/demo.toml makes of it, so that the scenario is a test
+after_min = 60.0    # bench minutes
+speed = 240.0       # at which the test runs it
+alarms = [{ subject = "fault:vw1", level = "none" }]    # each one's worst level, and no other alarm
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import partial
 from itertools import pairwise
+from math import inf
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Literal, Self
 
 import msgspec
 
+from hardware_sim.dam import Course
+
+_FASTEST_M_S: Final = 1e-3  # of a slide; what it does after that no instrument on it lives to tell
 _SHIPPED = Path(__file__).parent / "scenarios"
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
@@ -67,13 +87,61 @@ class Outage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"an outage is AT:FOR in seconds, not {text!r}") from (error if colon else None)
 
 
+class OutflowPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    at_min: NotNegative
+    m3_per_s: NotNegative
+
+
+class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Acceleration to failure, dv/dt = A v^alpha (Fukuzono 1985; Voight 1988).
+
+    Integrated for alpha > 1: v = v0 ((tf - t0) / (tf - t))^(1 / (alpha - 1)); A follows from v0 and tf.
+    The slide never moves faster than `_FASTEST_M_S`, and lies still from tf on.
+    """
+
+    begin_min: NotNegative
+    fail_min: Positive
+    alpha: Annotated[float, msgspec.Meta(gt=1.0, le=4.0)]
+    begin_mm_per_day: Positive
+
+    def speed_m_s(self, t_s: float) -> float:
+        left_min = self.fail_min - t_s / 60.0
+        whole_min = self.fail_min - self.begin_min
+        if not 0.0 < left_min <= whole_min:
+            return 0.0
+        begin_m_s = self.begin_mm_per_day / 86_400_000.0
+        return float(min(_FASTEST_M_S, begin_m_s * (whole_min / left_min) ** (1.0 / (self.alpha - 1.0))))
+
+
+class Air(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    celsius: Annotated[float, msgspec.Meta(ge=-40.0, le=40.0)] = 14.0
+
+
+class ExpectedAlarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An alarm by its subject (its id without the instant) and the worst level it reached."""
+
+    subject: str
+    level: Literal["none", "blue", "yellow", "orange", "red"]
+
+
+class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    after_min: Positive
+    speed: Positive
+    alarms: tuple[ExpectedAlarm, ...]
+
+
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     title: str
     seed: int
+    title_zh: str = ""
     rain: tuple[RainPoint, ...] = ()
     fault: tuple[PlannedFault, ...] = ()
     outage: tuple[Outage, ...] = ()
+    outflow: tuple[OutflowPoint, ...] = ()
+    failure: Failure | None = None
+    air: Air = Air()
+    expect: Expect | None = None
 
     @classmethod
     def load(cls, name_or_path: str) -> Self:
@@ -82,29 +150,50 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             ScenarioWrong: no such file, not TOML, an unknown or wrong key, rain out of order.
         """
-        shipped = _SHIPPED / f"{name_or_path}.toml"
-        path = shipped if shipped.is_file() else Path(name_or_path)
+        known = _SHIPPED / f"{name_or_path}.toml"
+        path = known if known.is_file() else Path(name_or_path)
         try:
             scenario = msgspec.toml.decode(path.read_bytes(), type=cls)
         except OSError as error:
-            known = ", ".join(sorted(p.stem for p in _SHIPPED.glob("*.toml")))
-            raise ScenarioWrong(f"{path}: {error.strerror}; shipped scenarios are {known}") from error
+            raise ScenarioWrong(
+                f"{path}: {error.strerror}; shipped scenarios are {', '.join(shipped())}"
+            ) from error
         except (msgspec.ValidationError, msgspec.DecodeError, ValueError) as error:
             raise ScenarioWrong(f"{path}: {error}") from error
-        times = [point.at_min for point in scenario.rain]
-        if any(later <= earlier for earlier, later in pairwise(times)):
-            raise ScenarioWrong(f"{path}: the points of [[rain]] must follow each other in time")
+        for table, points in (("rain", scenario.rain), ("outflow", scenario.outflow)):
+            times = [point.at_min for point in points]
+            if any(later <= earlier for earlier, later in pairwise(times)):
+                raise ScenarioWrong(f"{path}: the points of [[{table}]] must follow each other in time")
+        failure = scenario.failure
+        if failure is not None and failure.fail_min <= failure.begin_min:
+            raise ScenarioWrong(f"{path}: [failure] fails before it begins")
         return scenario
 
-    def rain_mm_per_h(self, t_s: float) -> float:
-        """Rain intensity `t_s` seconds after the start."""
-        at_min = t_s / 60.0
-        after = bisect_right(self.rain, at_min, key=lambda point: point.at_min)
-        if after == 0:
-            return 0.0
-        here = self.rain[after - 1]
-        if after == len(self.rain):
-            return here.mm_per_h
-        there = self.rain[after]
-        share = (at_min - here.at_min) / (there.at_min - here.at_min)
-        return here.mm_per_h + share * (there.mm_per_h - here.mm_per_h)
+    @property
+    def course(self) -> Course:
+        """What happens to the dam."""
+        rain = partial(_on_line, tuple((point.at_min * 60.0, point.mm_per_h) for point in self.rain))
+        outflow = partial(_on_line, tuple((point.at_min * 60.0, point.m3_per_s) for point in self.outflow))
+        sliding = self.failure.speed_m_s if self.failure is not None else _still
+        return Course(rain, outflow, sliding, self.air.celsius)
+
+
+def shipped() -> list[str]:
+    """The names of the scenarios that come with the bench."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
+
+
+def _still(_t_s: float) -> float:
+    return 0.0
+
+
+def _on_line(points: tuple[tuple[float, float], ...], t_s: float) -> float:
+    """The straight line from point to point at `t_s`: nothing before the first, after the last its value."""
+    after = bisect_right(points, (t_s, inf))
+    if after == 0:
+        return 0.0
+    here_s, here = points[after - 1]
+    if after == len(points):
+        return here
+    there_s, there = points[after]
+    return here + (t_s - here_s) / (there_s - here_s) * (there - here)

@@ -64,7 +64,9 @@ def open_show(channels: dict[str, str], facts: dict[str, Any]) -> Iterator[Show]
 
 def _addresses(listen: str, facts: dict[str, Any], run_dir: Path) -> list[str]:
     port = facts["platform"].rpartition(":")[2]
+    page = [f"look at it    {facts['page']}"] if facts["page"] else []
     return [
+        *page,
         f"instruments   {', '.join(facts['lines'].values())}",
         f"platform      mqtt://{facts['platform']}",
         f"listen in     mosquitto_sub -V mqttv5 -p {port} -t 'pondwatch/#' -v",

@@ -23,6 +23,7 @@ class Station:
         self.instruments = instruments
         self._rtu_faults = rtu_faults
         self._faults: dict[int, Fault] = {}
+        self.cut = False  # the wire is: nobody here hears anything
         self._delayed: set[asyncio.TimerHandle] = set()
 
     def set_fault(self, unit: int, fault: Fault | None) -> None:
@@ -34,6 +35,7 @@ class Station:
         if unit not in self.instruments:
             known = ", ".join(str(known) for known in sorted(self.instruments))
             raise FaultUnknown(f"no unit {unit} on this line; there are {known}")
+        before = self._faults.get(unit)
         if fault is None:
             self._faults.pop(unit, None)
         elif fault.kind not in faults.OF_UNITS or (fault.kind in faults.RTU_ONLY and not self._rtu_faults):
@@ -41,6 +43,8 @@ class Station:
         else:
             self._faults[unit] = fault
         self.instruments[unit].sentinel = fault is not None and fault.kind == "sentinel"
+        if before is not None and before.kind == "power_cut" and before != fault:
+            self.instruments[unit].restart()
 
     def serve(
         self,
@@ -52,7 +56,7 @@ class Station:
     ) -> None:
         """Answers one request as its unit's fault has it; an unknown unit is silent."""
         instrument = self.instruments.get(unit)
-        if instrument is None or not pdu:
+        if self.cut or instrument is None or not pdu:
             return
         fault = self._faults.get(unit)
         unheard = fault is not None and fault.kind in faults.UNHEARD
@@ -65,6 +69,8 @@ class Station:
 
     def broadcast(self, pdu: bytes) -> None:
         """Unit 0 of a serial line: everybody obeys, nobody answers."""
+        if self.cut:
+            return
         for unit, instrument in self.instruments.items():
             fault = self._faults.get(unit)
             if pdu and (fault is None or fault.kind not in faults.UNHEARD):

@@ -16,13 +16,14 @@ import sys
 import termios
 import time
 import tty
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
 from hardware_sim import rtu
 from hardware_sim.station import Station
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from hardware_sim.instruments.base import Instrument
@@ -35,8 +36,14 @@ _MBAP_LENGTHS: Final = range(2, 255)
 _TORN_AFTER_S: Final = 0.25  # a request begun so long ago is not going to be finished
 
 
+# Who looks on as bytes pass: ("in" what a client sent | "out" what went back to it, the bytes).
+Tap = Callable[[Literal["in", "out"], bytes], None]
+
+
 class Wire(Protocol):
     """What the bench asks of every line."""
+
+    tap: Tap
 
     @property
     def address(self) -> str: ...
@@ -44,6 +51,10 @@ class Wire(Protocol):
     def close(self) -> None: ...
     def unplug(self) -> None: ...
     def plug(self) -> None: ...
+
+
+def _unwatched(_direction: Literal["in", "out"], _data: bytes) -> None:
+    return
 
 
 class PtyPort:
@@ -56,6 +67,7 @@ class PtyPort:
         self._link = link
         self._on_bytes = on_bytes
         self._ends: tuple[int, int] | None = None
+        self.tap: Tap = _unwatched
 
     @property
     def address(self) -> str:
@@ -90,6 +102,7 @@ class PtyPort:
         """Writes what fits; nobody reads, and the rest is lost, as on a wire."""
         if self._ends is None:
             return
+        self.tap("out", data)
         try:
             os.write(self._ends[0], data)
         except BlockingIOError:
@@ -109,27 +122,32 @@ class PtyPort:
         except BlockingIOError:
             return
         if data:
+            self.tap("in", data)
             self._on_bytes(data)
 
 
-class RtuWire:
-    """A serial line of many Modbus RTU units."""
+class SerialWire:
+    """A line on a pseudo-terminal."""
 
-    def __init__(self, link: Path, instruments: Mapping[int, Instrument]) -> None:
-        self.station = Station(instruments, rtu_faults=True)
-        self._requests = rtu.RtuRequests()
-        self._heard_s = 0.0
+    def __init__(self, link: Path) -> None:
         self._port = PtyPort(link, self._received)
 
     @property
     def address(self) -> str:
         return self._port.address
 
+    @property
+    def tap(self) -> Tap:
+        return self._port.tap
+
+    @tap.setter
+    def tap(self, tap: Tap) -> None:
+        self._port.tap = tap
+
     async def open(self) -> None:
         self._port.open()
 
     def close(self) -> None:
-        self.station.forget_delayed()
         self._port.close()
 
     def unplug(self) -> None:
@@ -137,6 +155,23 @@ class RtuWire:
 
     def plug(self) -> None:
         self._port.open()
+
+    def _received(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
+class RtuWire(SerialWire):
+    """A serial line of many Modbus RTU units."""
+
+    def __init__(self, link: Path, instruments: Mapping[int, Instrument]) -> None:
+        super().__init__(link)
+        self.station = Station(instruments, rtu_faults=True)
+        self._requests = rtu.RtuRequests()
+        self._heard_s = 0.0
+
+    def close(self) -> None:
+        self.station.forget_delayed()
+        super().close()
 
     def _received(self, data: bytes) -> None:
         now_s = time.monotonic()
@@ -151,27 +186,11 @@ class RtuWire:
                 self.station.serve(request, unit, pdu, rtu.frame, self._port.send)
 
 
-class NmeaPtyWire:
+class NmeaPtyWire(SerialWire):
     """A serial line on which a receiver talks; what a client says is ignored."""
 
-    def __init__(self, link: Path) -> None:
-        self._port = PtyPort(link, lambda _data: None)
-
-    @property
-    def address(self) -> str:
-        return self._port.address
-
-    async def open(self) -> None:
-        self._port.open()
-
-    def close(self) -> None:
-        self._port.close()
-
-    def unplug(self) -> None:
-        self._port.close()
-
-    def plug(self) -> None:
-        self._port.open()
+    def _received(self, data: bytes) -> None:
+        del data
 
     def send(self, data: bytes) -> None:
         """A real port that nobody has open keeps nothing; a terminal would keep 4 KiB of the past."""
@@ -199,6 +218,7 @@ class _Client(asyncio.Protocol):
         self._wire.clients.discard(self)
 
     def data_received(self, data: bytes) -> None:
+        self._wire.tap("in", data)
         self._held += data
         if not self._wire.received(self._held, self.send):
             self.abort()
@@ -206,6 +226,7 @@ class _Client(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        self._wire.tap("out", data)
         self._transport.write(data)
         if self._transport.get_write_buffer_size() > _MOST_UNREAD:
             self.abort()
@@ -224,6 +245,7 @@ class TcpWire:
         self._server: asyncio.Server | None = None
         self.clients: set[_Client] = set()
         self.unplugged = False
+        self.tap: Tap = _unwatched
 
     @property
     def address(self) -> str:

@@ -8,17 +8,19 @@ result; a dry tip gives `BELOW_TIP`, which is no number anybody may use.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import inf, isfinite, nan, sqrt
+from math import cos, inf, isfinite, nan, radians, sin, sqrt
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from edge_rules.law.rain import RainGauge, RainIntensity, RainUndercatch
 from edge_rules.law.trend import TrendState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 STANDARD_GRAVITY = 9.80665  # m/s^2, CGPM 1901
+FULL_CIRCLE_DEG = 360.0
 BELOW_TIP = -inf  # result of `piezometric-elevation` when the water stands below the tip
 
 State = list[Any]  # JSON-able: numbers, and lists of numbers
@@ -249,6 +251,153 @@ class DryBeach(OfOne):
         return Formula(lambda v: (self.beach_crest_elevation_m - v[0]) / self.slope)
 
 
+def _crests() -> Any:
+    return _key("surveyed elevations of the beach's crest, of which the lowest counts", "[101.20, 101.35]")
+
+
+def _flood() -> Any:
+    return _key("level of the design flood", "99.80")
+
+
+def _rise() -> Any:
+    return _key(
+        "how far the design flood raises the pond; today's level plus this counts if it is higher", "1.6", 0.0
+    )
+
+
+def _flood_level_m(level_m: float, design_flood_m: float, flood_rise_m: float) -> float:
+    return nan if not isfinite(level_m) else max(design_flood_m, level_m + flood_rise_m)
+
+
+def _flood_problems(crests_m: tuple[float, ...], flood_rise_m: float) -> list[str]:
+    found = [] if crests_m else ["beach_crests_m is empty: give the surveyed elevations"]
+    return found if flood_rise_m >= 0 else [*found, f"flood_rise_m {flood_rise_m} must not be negative"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectedFreeboard(OfOne):
+    """Height of the lowest beach crest above the design flood's level, m, as GB 50863-2013 4.2.1 asks for it.
+
+    Today's level takes part only where a flood from there would stand higher than the design says. The tables
+    of the standard are never compared with today's water: that hides the loss of flood storage.
+    """
+
+    of: str = _of("channel with the pond's level, m", '"n.pond.level"')
+    beach_crests_m: tuple[float, ...] = _crests()
+    design_flood_m: float = _flood()
+    flood_rise_m: float = _rise()
+
+    def problems(self) -> list[str]:
+        return _flood_problems(self.beach_crests_m, self.flood_rise_m)
+
+    def make(self) -> Deriver:
+        crest_m = min(self.beach_crests_m)
+        return Formula(lambda v: crest_m - _flood_level_m(v[0], self.design_flood_m, self.flood_rise_m))
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectedBeach(OfOne):
+    """Length of the beach at the design flood, m: the same height over the beach's slope."""
+
+    of: str = _of("channel with the pond's level, m", '"n.pond.level"')
+    beach_crests_m: tuple[float, ...] = _crests()
+    design_flood_m: float = _flood()
+    slope: float = _key("surveyed fall of the beach over its length, 0.01 for 1 in 100", "0.01")
+    flood_rise_m: float = _rise()
+
+    def problems(self) -> list[str]:
+        found = _flood_problems(self.beach_crests_m, self.flood_rise_m)
+        return found if self.slope > 0 else [*found, f"slope {self.slope} must be above 0: fall over length"]
+
+    def make(self) -> Deriver:
+        crest_m = min(self.beach_crests_m)
+        return Formula(
+            lambda v: (crest_m - _flood_level_m(v[0], self.design_flood_m, self.flood_rise_m)) / self.slope
+        )
+
+
+class StandingTimer:
+    """Hours for which water has stood; missing readings do not stop the clock, only a dry one sets it back.
+
+    A reading not later than the one before adds no time: a wall clock that steps back loses none either.
+    """
+
+    def __init__(self, dry_below_m: float) -> None:
+        self._dry_below_m = dry_below_m
+        self._stood_ns = 0
+        self._stands = False
+        self._last_ns: int | None = None
+
+    def __call__(self, time_ns: int, values: Sequence[float]) -> float:
+        (value,) = values
+        if not isfinite(value):
+            return nan
+        if self._stands and self._last_ns is not None:
+            self._stood_ns += max(0, time_ns - self._last_ns)
+        self._last_ns = time_ns
+        self._stands = value > self._dry_below_m
+        if not self._stands:
+            self._stood_ns = 0
+        return self._stood_ns / 3.6e12
+
+    def state(self) -> State:
+        return [self._last_ns, self._stood_ns, self._stands]
+
+    def restore(self, state: State) -> None:
+        self._last_ns, self._stood_ns, self._stands = state
+
+
+@dataclass(frozen=True, slots=True)
+class StandingWater(OfOne):
+    """For how long water has stood in a dry pond, h: floodwater is out within 72 h, GB 39496-2020 6.4.4."""
+
+    of: str = _of("channel with the water's level, m", '"d.pond.level"')
+    dry_below_m: float = _key("level at and below which the pond is drained", "90.20")
+
+    def make(self) -> Deriver:
+        return StandingTimer(self.dry_below_m)
+
+
+class DecayingSum:
+    """Sum of increments that fades with time: A = A k^(days since) + P."""
+
+    def __init__(self, keep_per_day: float) -> None:
+        self._keep = keep_per_day
+        self._sum = 0.0
+        self._last_ns: int | None = None
+
+    def __call__(self, time_ns: int, values: Sequence[float]) -> float:
+        (value,) = values
+        if self._last_ns is not None:
+            self._sum *= self._keep ** (max(0, time_ns - self._last_ns) / 8.64e13)
+        self._last_ns = time_ns
+        if not isfinite(value):
+            return nan
+        self._sum += value
+        return self._sum
+
+    def state(self) -> State:
+        return [self._last_ns, self._sum]
+
+    def restore(self, state: State) -> None:
+        self._last_ns, self._sum = state
+
+
+@dataclass(frozen=True, slots=True)
+class AntecedentRain(OfOne):
+    """Antecedent precipitation index, mm: how wet the days before were."""
+
+    of: str = _of("channel with the rain since the poll before, mm", '"n.rain"')
+    keep_per_day: float = _key("share that is left after a day, 0.85 to 0.98", "0.9", 0.9)
+
+    def problems(self) -> list[str]:
+        fits = 0.0 < self.keep_per_day < 1.0
+        return [] if fits else [f"keep_per_day {self.keep_per_day} must lie between 0 and 1"]
+
+    def make(self) -> Deriver:
+        return DecayingSum(self.keep_per_day)
+
+
 @dataclass(frozen=True, slots=True)
 class Rate(OfOne):
     """Rate of change per hour or day, by the robust trend."""
@@ -303,8 +452,97 @@ class Horizontal:
         return Formula(lambda v: sqrt(v[0] * v[0] + v[1] * v[1]))
 
 
+@dataclass(frozen=True, slots=True)
+class Drawdown(OfOne):
+    """How fast a pond is drawn down, m per day by the robust trend; below 0 it rises. GB 39496-2020 6.4.3."""
+
+    of: str = _of("channel with the pond's level, m", '"n.pond.level"')
+    noise: float = _key("standard deviation of one reading, m", "0.01")
+    q: float = _key("how restless the rate itself is, m^2/h^3", "1e-6", 1e-6)
+
+    def problems(self) -> list[str]:
+        named = {"noise": self.noise, "q": self.q}
+        return [f"{name} {number} must be above 0" for name, number in named.items() if number <= 0]
+
+    def make(self) -> Deriver:
+        return RateDeriver(TrendState(self.noise, self.q), -24.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Displacement along one of the dam's own axes, for the section the channel belongs to.
+
+    `toward` names the direction that counts as positive, so the sign stands in the site file and not in a
+    convention: the one of other dams' standards (downstream, left bank, settlement) was not seen in print for
+    tailings ponds. The left bank is on the left of who looks downstream; a ring dyke has none.
+    """
+
+    toward: Literal["downstream", "upstream", "left-bank", "right-bank", "settlement", "rise"] = _key(
+        "positive direction; settlement and rise need `up`, the others `east` and `north`", '"downstream"'
+    )
+    east: str = _key("channel with the displacement east", '"n.g01.east"', "")
+    north: str = _key("channel with the displacement north, same unit", '"n.g01.north"', "")
+    up: str = _key("channel with the displacement up", '"n.g01.up"', "")
+    downstream_azimuth_deg: float | None = _key(
+        "where downstream lies, clockwise from north; absent: the section's", "105.0", None
+    )
+
+    @property
+    def is_vertical(self) -> bool:
+        return self.toward in ("settlement", "rise")
+
+    @property
+    def is_of_banks(self) -> bool:
+        return self.toward in ("left-bank", "right-bank")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.up,) if self.is_vertical else (self.east, self.north)
+
+    def problems(self) -> list[str]:
+        wanted = ("up",) if self.is_vertical else ("east", "north")
+        found = [f"{name} is missing" for name in wanted if not getattr(self, name)]
+        others = [name for name in ("east", "north", "up") if name not in wanted and getattr(self, name)]
+        found += [f"{name} has no part in {self.toward}" for name in others]
+        azimuth_deg = self.downstream_azimuth_deg
+        if azimuth_deg is not None and not 0.0 <= azimuth_deg < FULL_CIRCLE_DEG:
+            found.append(f"downstream_azimuth_deg {azimuth_deg} must lie within 0 and 360")
+        return found
+
+    def at(self, section_azimuth_deg: float | None) -> Axis:
+        """With the section's azimuth, where it has none of its own."""
+        own = self.downstream_azimuth_deg
+        return self if own is not None else replace(self, downstream_azimuth_deg=section_azimuth_deg)
+
+    def make(self) -> Deriver:
+        if self.is_vertical:
+            sign = -1.0 if self.toward == "settlement" else 1.0
+            return Formula(lambda v: sign * v[0])
+        assert self.downstream_azimuth_deg is not None, "the site check asks for the section's"
+        turn_deg = {"downstream": 0.0, "upstream": 180.0, "left-bank": -90.0, "right-bank": 90.0}[self.toward]
+        azimuth = radians(self.downstream_azimuth_deg + turn_deg)
+        east, north = sin(azimuth), cos(azimuth)
+        return Formula(lambda v: east * v[0] + north * v[1])
+
+
 Derivation = (
-    Linear | PiezometricElevation | BurialDepth | Freeboard | DryBeach | Rate | RainWindow | Horizontal
+    Linear
+    | PiezometricElevation
+    | BurialDepth
+    | Freeboard
+    | DryBeach
+    | ProjectedFreeboard
+    | ProjectedBeach
+    | Drawdown
+    | StandingWater
+    | AntecedentRain
+    | Rate
+    | RainWindow
+    | RainIntensity
+    | RainUndercatch
+    | RainGauge
+    | Horizontal
+    | Axis
 )
 KINDS: dict[str, type] = {
     "linear": Linear,
@@ -312,7 +550,16 @@ KINDS: dict[str, type] = {
     "burial-depth": BurialDepth,
     "freeboard": Freeboard,
     "dry-beach": DryBeach,
+    "projected-freeboard": ProjectedFreeboard,
+    "projected-beach": ProjectedBeach,
+    "drawdown": Drawdown,
+    "standing-water": StandingWater,
+    "antecedent-rain": AntecedentRain,
     "rate": Rate,
     "rain-window": RainWindow,
+    "rain-intensity": RainIntensity,
+    "rain-undercatch": RainUndercatch,
+    "rain-gauge": RainGauge,
     "horizontal": Horizontal,
+    "axis": Axis,
 }

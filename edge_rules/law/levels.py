@@ -1,106 +1,38 @@
-"""The designer's trigger levels: blue < yellow < orange < red, with hysteresis and hold.
+"""Readings against the designer's trigger levels, with hysteresis and hold.
 
 Each level is a bell of its own. It starts to ring when the value has been beyond its limit for the hold,
 and stops when the value has been back inside the limit, by the hysteresis, for the hold. The channel's
 level is the highest bell that rings. Four independent bells, not one candidate, so that a value that
-wavers between yellow and orange still completes the hold of yellow.
+wavers between yellow and orange still completes the hold of yellow. A channel with limits on both sides (a
+toe that heaves or settles, a drain that floods or dries up) has two rows of bells, and the higher of both.
 
-What is known raises and clears; what is uncertain raises and never clears; what is missing does neither
-(GB 39496-2020 5.5.4 gives the levels, the design institute the limits; nothing here has a default limit).
+Red latches: once reached it stays, whatever is measured afterwards, until `ChannelJudge.release`; who may do
+that, and after which re-measurement, is the alarm book's affair.
+
+What is known raises and clears; what is uncertain raises and never clears; what is missing does neither.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import IntEnum
-from itertools import pairwise
-from math import inf, isfinite, nextafter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from math import inf, isfinite, nan, nextafter
+from typing import TYPE_CHECKING, Any
+
+from edge_rules.law.limits import COLOURS, FactorOf, Level, Levels, LowLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-class Level(IntEnum):
-    """Severity, so that levels compare; `text` is how payloads and site files write it."""
-
-    NONE = 0
-    BLUE = 1
-    YELLOW = 2
-    ORANGE = 3
-    RED = 4
-
-    @property
-    def text(self) -> str:
-        return self.name.lower()
-
-
-COLOURS = (Level.BLUE, Level.YELLOW, Level.ORANGE, Level.RED)
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """Limits of one channel, in its unit; at least one, ordered in the direction of danger."""
-
-    rising: bool = field(metadata={"doc": "true: high is dangerous; false: low is", "example": "true"})
-    blue: float | None = field(default=None, metadata={"doc": "blue beyond this", "example": "84.0"})
-    yellow: float | None = field(default=None, metadata={"doc": "yellow beyond this", "example": "85.0"})
-    orange: float | None = field(default=None, metadata={"doc": "orange beyond this", "example": "86.0"})
-    red: float | None = field(default=None, metadata={"doc": "red beyond this", "example": "87.0"})
-    hysteresis: float = field(
-        default=0.0,
-        metadata={"doc": "how far inside its limit a value must come back to clear", "example": "0.2"},
-    )
-    hold_s: float = field(
-        default=0.0,
-        metadata={
-            "key": "hold",
-            "parse": "duration",
-            "doc": "how long a value must stay beyond to raise, or back inside to clear",
-            "example": '"20 min"',
-        },
-    )
-    source: str = field(
-        default="",
-        metadata={
-            "doc": "the design document the limits were taken from",
-            "example": '"design report 2024-07, table 5-3"',
-        },
-    )
-
-    def limit(self, level: Level) -> float | None:
-        """The limit as configured; None for a level without one."""
-        return {
-            Level.NONE: None,
-            Level.BLUE: self.blue,
-            Level.YELLOW: self.yellow,
-            Level.ORANGE: self.orange,
-            Level.RED: self.red,
-        }[level]
-
-    def problems(self) -> list[str]:
-        """All that makes these limits unfit for arming a channel; empty when fit."""
-        found = []
-        given = [(level, limit) for level in COLOURS if (limit := self.limit(level)) is not None]
-        if not given:
-            found.append("names no limit: give at least one of blue, yellow, orange, red")
-        direction, sign = ("rise", 1.0) if self.rising else ("fall", -1.0)
-        for (lower, a), (higher, b) in pairwise(given):
-            distance = sign * (b - a)
-            if distance <= 0:
-                found.append(f"{higher.text} {b} must lie beyond {lower.text} {a}: the limits {direction}")
-            elif self.hysteresis >= distance:
-                found.append(
-                    f"hysteresis {self.hysteresis} must be smaller than the distance {distance:g} "
-                    f"from {lower.text} to {higher.text}"
-                )
-        if self.hysteresis < 0:
-            found.append(f"hysteresis {self.hysteresis} must not be negative")
-        if self.hold_s < 0:
-            found.append(f"hold of {self.hold_s} s must not be negative")
-        if not self.source.strip():
-            found.append("source is empty: name the design document the limits come from")
-        return found
+__all__ = [
+    "COLOURS",
+    "ChannelJudge",
+    "FactorOf",
+    "Level",
+    "LevelJudge",
+    "Levels",
+    "LowLimits",
+    "Transition",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +57,7 @@ State = tuple[int | None, ...]
 
 
 class LevelJudge:
-    """Holds the level of one channel.
+    """Holds the level of one side of one channel.
 
     A certain value within `calm_low <= value <= calm_high` changes nothing at all, neither the level nor a
     hold under way, so the caller may skip `judge` for it. NaN lies in no band. While a hold is under way the
@@ -170,6 +102,28 @@ class LevelJudge:
         self._set_band()
         return transition
 
+    def set_to(self, time_ns: int, value: float) -> Transition | None:
+        """Ring exactly what `value` passes, without hold: a person's reading is no run of samples."""
+        level = self.level_of(value)
+        self._since_ns = [None] * len(COLOURS)
+        self._last_ns = time_ns
+        was, self.level = self.level, level
+        self._set_band()
+        if level == was:
+            return None
+        limit = self.limit(max(was, level))
+        limit = nan if limit is None else limit
+        return Transition(was, level, limit, value, time_ns, time_ns, unverified=False)
+
+    def level_of(self, value: float) -> Level:
+        """Where `value` alone would stand, without hysteresis and hold."""
+        x = self._sign * value
+        return Level(sum(x > limit for limit in self._limits))
+
+    def limit(self, level: Level) -> float | None:
+        """The limit as configured."""
+        return self._levels.limit(level)
+
     def _ring(self, time_ns: int, value: float, *, certain: bool) -> Transition | None:
         x = self._sign * value
         raised, cleared = 0, 0
@@ -209,7 +163,7 @@ class LevelJudge:
         return Transition(
             was,
             level,
-            limit if limit is not None else float("nan"),
+            limit if limit is not None else nan,
             value,
             time_ns,
             since_ns,
@@ -246,6 +200,116 @@ class LevelJudge:
             raise ValueError(f"not the state of a LevelJudge: {state!r}")
         self.level, self._last_ns, self._since_ns = Level(level), last_ns, since_ns
         self._set_band()
+
+
+class ChannelJudge:
+    """Holds the level of one channel: the higher of its sides, and red that stays until it is released.
+
+    Attributes:
+        level: what holds, latched red included.
+        measured: what is measured, without the latch.
+        latched: red was reached and not released since.
+        calm_low: see `LevelJudge`; of both sides together, and empty while red is latched.
+        calm_high: likewise.
+        certain_ns: while red is latched, time of the last certain sample.
+    """
+
+    __slots__ = ("_sides", "calm_high", "calm_low", "certain_ns", "latched", "level", "measured")
+
+    def __init__(self, levels: Levels) -> None:
+        self._sides = [LevelJudge(side) for side in levels.sides()]
+        self.level = self.measured = Level.NONE
+        self.latched = False
+        self.certain_ns = 0
+        self._look()
+
+    def judge(self, time_ns: int, value: float, certain: bool) -> Transition | None:  # noqa: FBT001 -- the hot path
+        """Take one sample; the change of level it completes, if any."""
+        was = self.level
+        moved = [side.judge(time_ns, value, certain) for side in self._sides]
+        if certain and isfinite(value):
+            self.certain_ns = time_ns
+        return self._together(was, moved)
+
+    def set_to(self, time_ns: int, value: float) -> Transition | None:
+        """Take a person's reading for what is: no hold, and it clears. Red stays latched.
+
+        Raises:
+            ValueError: not a finite number.
+        """
+        if not isfinite(value):
+            raise ValueError(f"a reading by hand must be a number, not {value}")
+        was = self.level
+        moved = [side.set_to(time_ns, value) for side in self._sides]
+        self.certain_ns = time_ns
+        return self._together(was, moved)
+
+    def release(self, time_ns: int, value: float) -> Transition | None:
+        """Let go of latched red; the fall to what is measured, None if that is red or nothing was latched."""
+        if not self.latched or self.measured == Level.RED:
+            return None
+        self.latched = False
+        self._look()
+        return Transition(Level.RED, self.level, nan, value, time_ns, time_ns, unverified=False)
+
+    def level_of(self, value: float) -> Level:
+        """Where `value` alone would stand, without hold and latch."""
+        return Level(max(side.level_of(value) for side in self._sides))
+
+    def arm(self, levels: Levels) -> None:
+        """Go on under other limits: the level held stays until a value clears it."""
+        state = self.state()
+        self._sides = [LevelJudge(side) for side in levels.sides()]
+        self.restore(state)
+
+    def limit(self, level: Level) -> float:
+        """The limit of `level` on the side that stands highest; NaN where it has none."""
+        limit = max(self._sides, key=lambda side: side.level).limit(level)
+        return nan if limit is None else limit
+
+    def _together(self, was: Level, moved: Sequence[Transition | None]) -> Transition | None:
+        """The channel's own transition after those of its sides: told by the side that decided it."""
+        self._look()
+        told = [each for each in moved if each is not None]
+        if self.level == was or not told:
+            return None
+        decided = max(told, key=lambda each: (each.level == self.level, each.was == was))
+        return replace(decided, was=was, level=self.level)
+
+    def _look(self) -> None:
+        self.measured = Level(max(side.level for side in self._sides))
+        self.latched = self.latched or self.measured == Level.RED
+        self.level = Level.RED if self.latched else self.measured
+        if self.latched:
+            self.calm_low, self.calm_high = inf, -inf
+        else:
+            self.calm_low = max(side.calm_low for side in self._sides)
+            self.calm_high = min(side.calm_high for side in self._sides)
+
+    def state(self) -> list[Any]:
+        """What `restore` continues from: latch, last certain sample while latched, each side; JSON-able."""
+        certain_ns = self.certain_ns if self.latched else 0
+        return [self.latched, certain_ns, *(list(side.state()) for side in self._sides)]
+
+    def restore(self, state: Sequence[Any]) -> None:
+        """Continue from a `state()`, also under other limits or with another number of sides.
+
+        The level of a side that is there no more goes over to the first: it must be measured away.
+
+        Raises:
+            ValueError: not a state of this class.
+        """
+        if not state or not isinstance(state[0], bool):
+            state = (False, 0, state)  # of a version that knew one side and no latch
+        latched, certain_ns, *sides = state
+        for judge, its in zip(self._sides, sides, strict=False):
+            judge.restore(its)
+        lost = max((its[0] for its in sides[len(self._sides) :]), default=0)
+        if lost > self._sides[0].level:
+            first = self._sides[0].state()
+            self._sides[0].restore((lost, *first[1:]))
+        self.latched, self.certain_ns = latched, certain_ns
+        self._look()
 
 
 def _limits(levels: Levels, sign: float) -> tuple[float, ...]:

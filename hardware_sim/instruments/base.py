@@ -72,6 +72,9 @@ class Instrument:
         """`value` as function 5 carries it: 0xFF00 on, 0x0000 off, anything else is the vendor's own."""
         raise Refusal(ILLEGAL_FUNCTION)
 
+    def restart(self) -> None:
+        """Power is back after a cut; counters that live in memory begin anew."""
+
     def served(self, fn: int, at: int, count: int) -> None:
         """Called after a read was answered."""
 

@@ -47,6 +47,8 @@ class Sen0575(Instrument):
         self._mm_per_tip = mm_per_tip  # of the bucket itself
         self._base_value = round(mm_per_tip * 10_000)  # what the electronics count for a tip
         self._hours = 24
+        self._began_s = 0.0
+        self._tips_before = 0
         # (time, tips) whenever a read saw more tips. Full, the oldest fall out and the rain of the last
         # hours reads too low; 4,096 rises are some 1,100 mm.
         self._noted: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=4096)
@@ -55,7 +57,7 @@ class Sen0575(Instrument):
         if fn == READ_HOLDING:
             return {_HOURS: self._hours, _BASE_VALUE: self._base_value}
         truth = self._truth()
-        tips = int(truth.rain_mm / self._mm_per_tip)
+        tips = int(truth.rain_mm / self._mm_per_tip) - self._tips_before
         if tips > self._noted[-1][1]:
             self._noted.append((truth.t_s, tips))
         recent = tips - self._tips_at(truth.t_s - self._hours * 3600.0)
@@ -63,8 +65,14 @@ class Sen0575(Instrument):
         numbers = ((6, recent * self._base_value), (8, tips * self._base_value), (10, tips))
         for at, number in numbers:
             table[at], table[at + 1] = u32(number, "CDAB")
-        table[12] = int(truth.t_s / 60.0) & 0xFFFF
+        table[12] = int((truth.t_s - self._began_s) / 60.0) & 0xFFFF
         return table
+
+    def restart(self) -> None:
+        truth = self._truth()
+        self._began_s, self._tips_before = truth.t_s, int(truth.rain_mm / self._mm_per_tip)
+        self._noted.clear()
+        self._noted.append((truth.t_s, 0))
 
     def _tips_at(self, t_s: float) -> int:
         return max((tips for at_s, tips in self._noted if at_s <= t_s), default=self._noted[0][1])

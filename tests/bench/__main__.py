@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import end_to_end
+from tests.bench import bus, end_to_end
 
 PAGE = Path("docs/benchmarks.md")
 HEAD = """# Benchmarks
@@ -23,6 +23,14 @@ system time of the whole process, divided by the values it brought from the wire
 calibration, trigger levels, hash chain and fully synchronised commit to the platform's receipt. The last row is a
 plain loop of pymodbus, sqlite3 and aiomqtt on the same servers: it decodes, scales, commits and publishes, and
 neither judges nor chains nor waits for receipts.
+
+"""
+BUS = """
+## The bus
+
+Serial: a device in a process of its own that keeps the time of its wire by spinning; theoretical time is characters
+and two gaps. Both clients send the next request as soon as the gap allows. TCP: request after request against one
+libmodbus server, client and server on one core, clients in turns, the best of five.
 
 """
 
@@ -58,10 +66,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {PAGE} as well")
     options = parser.parse_args()
     rows = end_to_end.measure()
-    text = f"{table(rows)}\n\n{ratio(rows)}\n"
+    serial, tcp = bus.measure()
+    text = f"{table(rows)}\n\n{ratio(rows)}\n{BUS}{bus.tables(serial, tcp)}\n"
     print(f"{machine()}\n\n{text}")
     now = datetime.now(UTC)
-    figures = {"machine": machine(), "time": now.isoformat(), "end_to_end": [asdict(row) for row in rows]}
+    figures = {
+        "machine": machine(),
+        "time": now.isoformat(),
+        "end_to_end": [asdict(row) for row in rows],
+        "bus": {"serial": [asdict(row) for row in serial], "tcp": [asdict(row) for row in tcp]},
+    }
     Path("build/bench.json").write_text(json.dumps(figures, indent=1))
     if options.write:
         PAGE.write_text(HEAD.format(machine=machine(), date=f"{now:%Y-%m-%d}") + text)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import cmath
 import dataclasses
 import json
+import math
 from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +28,18 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "burial-depth": {"of": "a", "ground_elevation_m": 100.0},
     "freeboard": {"of": "a", "crest_elevation_m": 102.5},
     "dry-beach": {"of": "a", "beach_crest_elevation_m": 101.0, "slope": 0.01},
+    "projected-freeboard": {"of": "a", "beach_crests_m": [101.4, 101.2], "design_flood_m": 99.8},
+    "projected-beach": {"of": "a", "beach_crests_m": [101.2], "design_flood_m": 99.8, "slope": 0.01},
+    "drawdown": {"of": "a", "noise": 0.01},
+    "standing-water": {"of": "a", "dry_below_m": 90.2},
+    "antecedent-rain": {"of": "a"},
     "rate": {"of": "a", "per": "d", "noise": 2.0},
     "rain-window": {"of": "a", "window": "24 h"},
+    "rain-intensity": {"of": "a", "tip_mm": 0.2},
+    "rain-undercatch": {"of": "a", "intensity": "b", "tip_mm": 0.2, "turn": "450 ms"},
+    "rain-gauge": {"of": "a", "air": "b"},
     "horizontal": {"east": "a", "north": "b"},
+    "axis": {"toward": "downstream", "east": "a", "north": "b", "downstream_azimuth_deg": 105.0},
 }
 
 
@@ -71,6 +82,9 @@ def test_every_setting_is_documented_with_an_example(kind: str) -> None:
         ("dry-beach", [100.0], 100.0),
         ("dry-beach", [101.5], -50.0),
         ("horizontal", [3.0, -4.0], 5.0),
+        ("projected-freeboard", [95.0], 1.4),  # however low the pond stands today
+        ("projected-freeboard", [100.2], 1.0),  # it stands above the design flood already
+        ("projected-beach", [95.0], 140.0),
     ],
 )
 def test_a_formula_computes_what_its_name_says(kind: str, values: list[float], expected: float) -> None:
@@ -102,6 +116,11 @@ def test_suction_beyond_the_tolerance_is_a_dry_tip_and_never_the_tips_elevation(
         ("rate", {"noise": 0.0}),
         ("rate", {"q": -1.0}),
         ("rain-window", {"window": "0 s"}),
+        ("projected-freeboard", {"beach_crests_m": []}),
+        ("projected-freeboard", {"flood_rise_m": -1.0}),
+        ("projected-beach", {"slope": 0.0}),
+        ("drawdown", {"noise": 0.0}),
+        ("antecedent-rain", {"keep_per_day": 1.0}),
     ],
 )
 def test_numbers_that_cannot_be_right_are_said(kind: str, changed: dict[str, Any]) -> None:
@@ -111,7 +130,8 @@ def test_numbers_that_cannot_be_right_are_said(kind: str, changed: dict[str, Any
 
 def test_only_derivations_with_a_memory_have_a_state() -> None:
     remembers = {kind for kind in KINDS if make(kind).state() is not None}
-    assert remembers == {"rate", "rain-window"}
+    assert remembers >= {"rate", "rain-window", "drawdown", "standing-water", "antecedent-rain"}
+    assert not remembers & {"linear", "projected-freeboard", "projected-beach"}
     with pytest.raises(ValueError, match="no state"):
         make("linear").restore([1])
 
@@ -213,3 +233,84 @@ def test_a_deriver_restored_from_json_continues_to_the_last_bit(
         expected, got = whole(at_s * S, [value]), part(at_s * S, [value])
         assert got == expected or (isnan(got) and isnan(expected))
     assert json.dumps(part.state()) == json.dumps(whole.state())
+
+
+def test_a_flood_from_todays_level_counts_where_it_would_stand_above_the_design_flood() -> None:
+    freeboard = make("projected-freeboard", flood_rise_m=1.6)
+    assert freeboard(S, [98.0]) == pytest.approx(1.4)  # 99.6 is below the design flood
+    assert freeboard(S, [99.0]) == pytest.approx(0.6)  # 100.6 is not
+
+
+def test_water_stands_for_as_long_as_nobody_saw_it_gone() -> None:
+    hours = make("standing-water")
+    assert hours(0, [90.0]) == 0.0
+    assert hours(H, [91.0]) == 0.0
+    assert hours(2 * H, [91.0]) == 1.0
+    assert isnan(hours(30 * H, [nan]))
+    assert hours(73 * H, [91.0]) == 72.0
+    state = json.loads(json.dumps(hours.state()))
+    again = make("standing-water")
+    again.restore(state)
+    assert again(74 * H, [91.0]) == 73.0
+    assert again(20 * H, [91.0]) == 73.0, "a clock that steps back takes nothing away"
+    assert again(21 * H, [90.2]) == 0.0
+
+
+def test_the_antecedent_index_fades_by_its_share_a_day() -> None:
+    index = make("antecedent-rain")
+    assert index(0, [100.0]) == 100.0
+    assert isnan(index(12 * H, [nan]))
+    assert index(24 * H, [0.0]) == pytest.approx(90.0)
+    assert index(48 * H, [10.0]) == pytest.approx(91.0)
+
+
+def test_drawdown_is_the_fall_in_metres_a_day() -> None:
+    fall = make("drawdown", noise=0.001)
+    for hour in range(200):
+        last = fall(hour * H, [100.0 - 0.02 * hour])
+    assert last == pytest.approx(0.48, rel=1e-3)
+
+
+def axis(toward: Any, azimuth_deg: float | None = 105.0) -> derived.Axis:
+    if toward in ("settlement", "rise"):
+        return derived.Axis(toward, up="u", downstream_azimuth_deg=azimuth_deg)
+    return derived.Axis(toward, "a", "b", downstream_azimuth_deg=azimuth_deg)
+
+
+@given(st.floats(0.0, 359.0), st.floats(-500.0, 500.0), st.floats(-500.0, 500.0))
+def test_the_dams_axes_are_the_horizon_turned_and_their_opposites(
+    az_deg: float, east: float, north: float
+) -> None:
+    """As complex numbers: the displacement, turned so that downstream is the real axis."""
+    moved = complex(east, north) * cmath.rect(1.0, math.radians(az_deg - 90.0))
+    found = {
+        t: axis(t, az_deg).make()(0, [east, north])
+        for t in ("downstream", "upstream", "left-bank", "right-bank")
+    }
+    assert found["downstream"] == pytest.approx(moved.real, abs=1e-9)
+    assert found["left-bank"] == pytest.approx(moved.imag, abs=1e-9)
+    assert found["upstream"] == pytest.approx(-moved.real, abs=1e-9)
+    assert found["right-bank"] == pytest.approx(-moved.imag, abs=1e-9)
+
+
+def test_a_dam_that_falls_to_the_east_has_its_left_bank_in_the_north_and_settles_downward() -> None:
+    assert axis("left-bank", 90.0).make()(0, [0.0, 5.0]) == pytest.approx(5.0)
+    assert axis("downstream", 90.0).make()(0, [3.0, 0.0]) == pytest.approx(3.0)
+    assert axis("settlement").make()(0, [-7.0]) == 7.0
+    assert axis("rise").make()(0, [-7.0]) == -7.0
+
+
+def test_an_axis_takes_the_direction_of_its_section_unless_it_has_its_own() -> None:
+    assert axis("downstream", None).at(90.0).make()(0, [3.0, 1.0]) == pytest.approx(3.0)
+    assert axis("downstream", 0.0).at(90.0).make()(0, [3.0, 1.0]) == pytest.approx(1.0)
+    assert axis("settlement").inputs == ("u",)
+    assert axis("left-bank").inputs == ("a", "b")
+
+
+def test_an_axis_with_the_wrong_inputs_says_which() -> None:
+    assert derived.Axis("settlement", "a", "b").problems() == [
+        "up is missing",
+        "east has no part in settlement",
+        "north has no part in settlement",
+    ]
+    assert axis("downstream", 360.0).problems() == ["downstream_azimuth_deg 360.0 must lie within 0 and 360"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.binder import Problem, bind
-from edge_rules.law.levels import Level, LevelJudge, Levels
+from edge_rules.law.levels import ChannelJudge, FactorOf, Level, LevelJudge, Levels, LowLimits
 from tests import naive
 
 S = 1_000_000_000
@@ -259,3 +259,181 @@ def test_a_judge_restored_from_json_continues_to_the_last_bit(
         shown = nan if missing else value
         assert before.judge(at_s * S, shown, certain) == whole.judge(at_s * S, shown, certain)
     assert before.state() == whole.state()
+
+
+# -- two sides, and red that stays ---------------------------------------------------------------------
+
+TOE = Levels(
+    rising=True, blue=1.0, yellow=2.0, orange=3.0, red=4.0, hysteresis=0.1, source="d",
+    low=LowLimits(blue=-2.0, yellow=-4.0, orange=-6.0, red=-8.0),
+)  # fmt: skip
+
+
+def of_channel(levels: Levels, *samples: tuple[float, float]) -> list[Level]:
+    judge = ChannelJudge(levels)
+    after = []
+    for at_s, value in samples:
+        judge.judge(round(at_s * S), value, certain=True)
+        after.append(judge.level)
+    return after
+
+
+def test_a_toe_that_heaves_and_one_that_settles_are_both_seen() -> None:
+    assert TOE.problems() == []
+    assert of_channel(TOE, (0, 0.5), (1, 2.5), (2, 0.0), (3, -4.5), (4, -1.0), (5, -7.0)) == [
+        Level.NONE,
+        Level.YELLOW,
+        Level.NONE,
+        Level.YELLOW,
+        Level.NONE,
+        Level.ORANGE,
+    ]
+
+
+def test_a_leap_from_one_side_to_the_other_is_one_transition_with_the_limit_it_passed() -> None:
+    judge = ChannelJudge(TOE)
+    judge.judge(0, 2.5, certain=True)
+    leap = judge.judge(S, -6.5, certain=True)
+    assert leap is not None
+    assert (leap.was, leap.level, leap.limit) == (Level.YELLOW, Level.ORANGE, -6.0)
+    assert judge.limit(judge.level) == -6.0
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.booleans()), max_size=40), st.sampled_from([0.0, 2.0]))
+def test_two_sides_are_the_higher_of_two_judges_and_the_calm_band_hides_nothing(
+    walk: list[tuple[float, bool]], hold_s: float
+) -> None:
+    levels = replace(TOE, hold_s=hold_s)
+    high, low = (LevelJudge(side) for side in levels.sides())
+    full, quick = ChannelJudge(levels), ChannelJudge(levels)
+    worst = Level.NONE
+    for at_s, (value, certain) in enumerate(walk):
+        high.judge(at_s * S, value, certain)
+        low.judge(at_s * S, value, certain)
+        was = full.level
+        moved = full.judge(at_s * S, value, certain)
+        if not (certain and quick.calm_low <= value <= quick.calm_high):
+            assert quick.judge(at_s * S, value, certain) == moved
+        worst = max(worst, high.level, low.level)
+        assert full.measured == max(high.level, low.level)
+        assert full.level == quick.level == (Level.RED if worst == Level.RED else full.measured)
+        assert (moved is None) == (full.level == was)
+        if moved is not None:
+            assert (moved.was, moved.level) == (was, full.level)
+            side = levels if value > 0 else low._levels
+            assert moved.level < was or moved.limit == side.limit(moved.level)
+
+
+def test_red_stays_until_it_is_released_however_low_the_value_falls() -> None:
+    judge = ChannelJudge(LIMITS)
+    judge.judge(0, 90.0, certain=True)
+    for at_s in range(1, 100):
+        assert judge.judge(at_s * S, 80.0, certain=True) is None
+    assert (judge.level, judge.measured, judge.latched) == (Level.RED, Level.NONE, True)
+    assert judge.certain_ns == 99 * S
+    fall = judge.release(100 * S, 80.0)
+    assert fall is not None
+    assert (fall.was, fall.level) == (Level.RED, Level.NONE)
+    assert judge.level == Level.NONE
+    assert judge.calm_low <= 80.0 <= judge.calm_high
+
+
+def test_red_that_is_still_measured_cannot_be_released() -> None:
+    judge = ChannelJudge(LIMITS)
+    judge.judge(0, 90.0, certain=True)
+    assert judge.release(S, 90.0) is None
+    judge.judge(S, 80.0, certain=False)
+    assert judge.release(S, 80.0) is None, "an uncertain value is no re-measurement"
+    assert judge.certain_ns == 0
+    judge.judge(2 * S, 85.5, certain=True)
+    fall = judge.release(3 * S, 85.5)
+    assert fall is not None
+    assert fall.level == Level.YELLOW
+
+
+def test_the_latch_outlives_a_restart_new_limits_and_a_side_that_was_taken_away() -> None:
+    judge = ChannelJudge(TOE)
+    judge.judge(0, -9.0, certain=True)
+    judge.judge(S, 0.0, certain=True)
+    again = ChannelJudge(replace(TOE, red=None, low=None))
+    again.restore(json.loads(json.dumps(judge.state())))
+    assert (again.level, again.latched, again.certain_ns) == (Level.RED, True, S)
+    held = ChannelJudge(TOE)
+    held.judge(0, -7.0, certain=True)
+    held.arm(replace(TOE, low=None))
+    levels = [held.level]
+    held.judge(S, 0.0, certain=True)
+    assert [*levels, held.level] == [Level.ORANGE, Level.NONE]
+
+
+def test_the_state_of_a_version_without_sides_is_taken_up() -> None:
+    old = LevelJudge(LIMITS)
+    old.judge(0, 85.5, certain=True)
+    judge = ChannelJudge(LIMITS)
+    judge.restore(json.loads(json.dumps(old.state())))
+    assert (judge.level, judge.latched) == (Level.YELLOW, False)
+
+
+def test_a_persons_reading_is_taken_at_once_and_clears() -> None:
+    judge = ChannelJudge(HELD)
+    judge.judge(0, 85.5, certain=True)
+    judge.judge(60 * S, 85.5, certain=True)
+    fall = judge.set_to(61 * S, 84.5)
+    assert fall is not None
+    assert (fall.was, fall.level, fall.limit) == (Level.YELLOW, Level.BLUE, 85.0)
+    up = judge.set_to(62 * S, 90.0)
+    assert up is not None
+    assert (up.level, up.limit) == (Level.RED, 87.0)
+    assert judge.set_to(63 * S, 80.0) is None, "red waits for its release"
+    with pytest.raises(ValueError, match="must be a number"):
+        judge.set_to(64 * S, nan)
+
+
+# -- limits as the standards give them -----------------------------------------------------------------
+
+DEPTH = FactorOf(8.0, "control depth, section 2-2", "GB 51108-2015 8.3.4", orange=1.1, red=1.0)
+
+
+def test_limits_can_be_factors_of_the_designers_value() -> None:
+    levels = Levels(rising=False, blue=10.0, source="d", factor_of=DEPTH)
+    assert levels.problems() == []
+    assert levels.limit(Level.ORANGE) == pytest.approx(8.8)
+    assert of_channel(levels, (0, 9.0), (1, 8.7), (2, 7.9)) == [Level.BLUE, Level.ORANGE, Level.RED]
+
+
+@pytest.mark.parametrize(
+    ("levels", "words"),
+    [
+        (Levels(rising=False, red=8.0, source="d", factor_of=DEPTH), "given twice"),
+        (Levels(rising=True, source="d", factor_of=DEPTH), "must lie beyond orange"),
+        (Levels(rising=False, source="d", factor_of=replace(DEPTH, clause="")), "which clause"),
+        (replace(TOE, rising=False, blue=4.0, yellow=3.0, orange=2.0, red=1.0), "low goes with rising"),
+        (replace(TOE, low=LowLimits()), "low names no limit"),
+        (replace(TOE, low=LowLimits(blue=-2.0, yellow=-1.0)), "low yellow -1.0 must lie beyond blue -2.0"),
+        (replace(TOE, low=LowLimits(blue=0.9)), "must lie below blue 1 by more"),
+    ],
+)
+def test_two_sides_and_factors_that_cannot_be_right_are_said(levels: Levels, words: str) -> None:
+    assert any(words in problem for problem in levels.problems())
+
+
+def test_neighbours_within_three_times_the_uncertainty_are_named() -> None:
+    narrow = Levels(rising=False, source="d", factor_of=replace(DEPTH, value=2.0))
+    assert narrow.close_neighbours(0.05) == []
+    (warning,) = narrow.close_neighbours(0.07)
+    assert warning == "orange 2.2 and red 2 lie within three times the uncertainty, 0.07"
+    assert len(TOE.close_neighbours(0.7)) == 6
+
+
+def test_the_site_file_binds_to_both_sides_and_factors() -> None:
+    problems: list[Problem] = []
+    table = {
+        "rising": True, "blue": 1, "source": "r", "approver": "w", "low": {"red": -8},
+        "factor_of": {"value": 4, "what": "w", "clause": "c", "red": 1},
+    }  # fmt: skip
+    levels = bind(Levels, table, "levels", problems)
+    assert problems == []
+    assert levels is not None
+    high, low = levels.sides()
+    assert (high.blue, high.red, high.rising) == (1.0, 4.0, True)
+    assert (low.blue, low.red, low.rising, low.approver) == (None, -8.0, False, "w")

@@ -16,7 +16,7 @@ from pymodbus.client import AsyncModbusSerialClient
 
 from hardware_sim.bench import Bench
 from hardware_sim.clock import BenchClock
-from hardware_sim.faults import FaultUnknown
+from hardware_sim.faults import Fault, FaultUnknown
 from hardware_sim.scenario import Outage, PlannedFault, Scenario
 from hardware_sim.site import GRAVITY_M_S2
 from tests.hardware_sim.test_gnss import enu, position
@@ -128,24 +128,24 @@ async def test_lines_can_be_unplugged_and_the_receiver_blinded(tmp_path: Path) -
             bench.set_fault(line, "none")
             assert Path(bench.addresses[line]).exists()
         bench.set_fault("gnss-1", "float")
-        assert bench.gnss.fault == "float"
+        assert bench.gnss.fault == Fault("float")
         bench.set_fault("gnss-1", "none")
-        assert bench.gnss.fault == ""
+        assert bench.gnss.fault is None
 
 
 async def test_a_scenario_stages_its_faults_and_outages(tmp_path: Path) -> None:
     planned = PlannedFault(at_min=1.0, length_min=3.0, target="gnss-1", fault="no_lines")
     scenario = Scenario("x", "x", 1, fault=(planned,), outage=(Outage(0.05, 0.15),))
-    seen: list[tuple[str, bool]] = []
+    seen: list[tuple[Fault | None, bool]] = []
     async with Bench(scenario, tmp_path, BenchClock.starting_now(600.0)) as bench:
         for _ in range(60):
             await asyncio.sleep(0.01)
             now = (bench.gnss.fault, bench.platform.here)
             if not seen or seen[-1] != now:
                 seen.append(now)
-    assert ("no_lines", True) in seen
+    assert (Fault("no_lines"), True) in seen
     assert any(not here for _, here in seen)
-    assert seen[-1] == ("", True)
+    assert seen[-1] == (None, True)
 
 
 async def test_nothing_is_left_behind(tmp_path: Path) -> None:

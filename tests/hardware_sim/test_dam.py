@@ -16,7 +16,7 @@ HOUR_S = 3600.0
 
 def storm_dam() -> Dam:
     scenario = Scenario.load("storm")
-    return Dam(scenario.rain_mm_per_h, scenario.seed)
+    return Dam(scenario.course.rain_mm_per_h, scenario.seed)
 
 
 def rises_m(dam: Dam, at_s: float) -> list[float]:
@@ -131,4 +131,4 @@ def test_the_noise_of_the_receiver_has_the_size_it_is_said_to_have() -> None:
 
 
 def test_a_ledger_begins_empty() -> None:
-    assert astuple(Ledger()) == (0.0, 0.0, 0.0, 0.0)
+    assert astuple(Ledger()) == (0.0,) * 5

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware_sim.dam import Dam
+from hardware_sim.faults import Fault
 from hardware_sim.instruments.gnss_nmea import GnssReceiver, moved, sentence
 from hardware_sim.site import GNSS_ORIGIN
 
@@ -76,7 +77,7 @@ def test_every_sentence_has_the_number_of_fields_the_standard_gives_it() -> None
 
 def test_a_float_solution_says_so_and_scatters_by_decimetres() -> None:
     receiver = GnssReceiver(GNSS_ORIGIN, 1)
-    receiver.fault = "float"
+    receiver.fault = Fault("float")
     ups = []
     for second in range(200):
         gga, gst = receiver.epoch(float(second), replace(QUIET, t_s=float(second))).decode().splitlines()
@@ -88,7 +89,7 @@ def test_a_float_solution_says_so_and_scatters_by_decimetres() -> None:
 
 def test_a_receiver_without_sky_says_nothing() -> None:
     receiver = GnssReceiver(GNSS_ORIGIN, 1)
-    receiver.fault = "no_lines"
+    receiver.fault = Fault("no_lines")
     assert receiver.epoch(0.0, TRUTH) == b""
 
 

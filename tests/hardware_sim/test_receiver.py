@@ -215,7 +215,7 @@ def test_status_is_remembered_and_topics_of_others_are_left_alone() -> None:
     receiver = Receiver()
     receiver.take(topic("status"), b'{"v":1,"mode":"test","state":"online","version":"0"}')
     assert receiver.take("weather/now", b"\xff") == Reason.SUCCESS
-    assert receiver.take(topic("seals"), b"{}") == Reason.SUCCESS
+    assert receiver.take(topic("requests"), b"{}") == Reason.SUCCESS
     assert receiver.summary().states == {"gw1": "online"}
     assert receiver.summary().malformed == 0
 

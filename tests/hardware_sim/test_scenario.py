@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def highest_rise_m(name: str, until_s: float) -> float:
     scenario = Scenario.load(name)
-    truth = Dam(scenario.rain_mm_per_h, scenario.seed).at(until_s)
+    truth = Dam(scenario.course.rain_mm_per_h, scenario.seed).at(until_s)
     return max(z - p.rest_elevation_m for z, p in zip(truth.phreatic_m, PIEZOMETERS, strict=True))
 
 
 def test_the_storm_raises_the_phreatic_line_by_two_metres_within_25_minutes() -> None:
-    assert Scenario.load("storm").rain_mm_per_h(299.0) == 0.0
+    assert Scenario.load("storm").course.rain_mm_per_h(299.0) == 0.0
     assert highest_rise_m("storm", 30 * 60.0) >= 2.0
 
 
@@ -34,10 +34,10 @@ def test_a_calm_day_leaves_it_within_a_few_centimetres(hours: int) -> None:
 
 def test_rain_follows_straight_lines_between_its_points() -> None:
     scenario = Scenario.load("storm")
-    assert scenario.rain_mm_per_h(7 * 60.0) == pytest.approx(35.0)
-    assert scenario.rain_mm_per_h(30 * 60.0) == pytest.approx(72.5)
-    assert scenario.rain_mm_per_h(0.0) == 0.0
-    assert scenario.rain_mm_per_h(10_000.0) == 0.0
+    assert scenario.course.rain_mm_per_h(7 * 60.0) == pytest.approx(35.0)
+    assert scenario.course.rain_mm_per_h(30 * 60.0) == pytest.approx(72.5)
+    assert scenario.course.rain_mm_per_h(0.0) == 0.0
+    assert scenario.course.rain_mm_per_h(10_000.0) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,40 @@ class Gap(_Chained, frozen=True):
     reason: str
 
 
-Payload = Status | Readings | Alarm | Gap
-KINDS: dict[str, type[Payload]] = {"status": Status, "readings": Readings, "alarms": Alarm, "gaps": Gap}
+class Audit(_Chained, frozen=True, forbid_unknown_fields=False):
+    """Beside these, members of its own for each `what`."""
+
+    time: Moment
+    what: Annotated[str, msgspec.Meta(pattern=r"^[a-z]+(\.[a-z]+)*$")]
+    by: Annotated[str, msgspec.Meta(min_length=1)]
+    from_: Any = msgspec.field(name="from")
+    to: Any
+    subject: str | None
+    uid: int | None
+    why: str | None
+
+
+class Seal(_Exact, frozen=True):
+    v: Literal[1]
+    mode: Mode
+    stream: str
+    seq: Annotated[int, msgspec.Meta(ge=1)]
+    hash: Hash
+    time: Moment
+    key: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    alg: Literal["ed25519"]
+    signature: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
+
+
+Payload = Status | Readings | Alarm | Gap | Audit | Seal
+KINDS: dict[str, type[Payload]] = {
+    "status": Status,
+    "readings": Readings,
+    "alarms": Alarm,
+    "gaps": Gap,
+    "audit": Audit,
+    "seals": Seal,
+}
 
 
 def read(kind: str, payload: bytes) -> Payload:

@@ -35,6 +35,8 @@ pattern write pondwatch/1/demo/%u/status
 pattern write pondwatch/1/demo/%u/readings
 pattern write pondwatch/1/demo/%u/alarms
 pattern write pondwatch/1/demo/%u/gaps
+pattern write pondwatch/1/demo/%u/audit
+pattern write pondwatch/1/demo/%u/seals
 pattern read pondwatch/1/demo/%u/receipts
 user platform
 topic read pondwatch/1/#
