@@ -4,9 +4,10 @@ BIN     := .venv/bin
 SPEED   ?= 60
 SCENARIO ?= storm
 SECONDS ?=
+PAGE    ?=
 COUNT   ?=
 
-.PHONY: demo test check bench faults campaign lock clean setup
+.PHONY: demo test check bench faults campaign screenshots lock clean setup
 .DEFAULT_GOAL := demo
 
 setup: .venv/ready
@@ -21,7 +22,7 @@ setup: .venv/ready
 	@touch .venv/ready
 
 demo: setup
-	@$(BIN)/python -m hardware_sim.demo --scenario $(SCENARIO) --speed $(SPEED) $(if $(SECONDS),--seconds $(SECONDS))
+	@$(BIN)/python -m hardware_sim.demo --scenario $(SCENARIO) --speed $(SPEED) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PAGE),--page $(PAGE))
 
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)
@@ -40,6 +41,10 @@ faults: setup
 
 campaign: setup
 	@COUNT=$(COUNT) SECONDS=$(SECONDS) $(BIN)/python -m pytest -m campaign --timeout 0 -s $(ARGS)
+
+# The bench's page in the storm, for docs/bench.md; needs Debian's chromium and fonts-noto-cjk.
+screenshots: setup
+	@$(BIN)/python -m tests.hardware_sim.screenshots
 
 # The lock names every wheel by hash; made with uv, read by pip.
 lock:

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from daemon import alarms
+from daemon import alarms, site_watch
 from daemon import audit as auditing
 from daemon import timekeeper as timekeeping
 from daemon.alarms import AlarmBook
@@ -46,7 +46,7 @@ from daemon.reading import rfc3339
 from daemon.remeasure import Remeasure
 from daemon.rules import HEARD, RulesFeed, Verdicts, supervise
 from daemon.sealer import Sealer
-from daemon.spool import Keeping, Spool
+from daemon.spool import Keeping, Spool, StoreError
 from daemon.state import State
 from daemon.stations import Stations
 from daemon.store_watch import StoreWatch
@@ -87,22 +87,34 @@ AGAIN_FIRST_S, AGAIN_MOST_S = 1.0, 30.0
 TRIM_EVERY_S = 600.0
 
 
-def run(site: Site, run_dir: Path) -> int:
-    """Run the core until SIGTERM or SIGINT; the exit code.
+def run(site: Site, run_dir: Path, wanted: Path, trouble: str = "") -> bool:
+    """Run the core until SIGTERM or SIGINT; whether it is to begin again at once, with a new site file.
+
+    Args:
+        site: the site file in use.
+        run_dir: of the sockets.
+        wanted: the file that should be in use.
+        trouble: why it is not.
 
     Raises:
         BenchRateRefused: a clock rate was asked of a site that is not simulated.
         StoreError, OSError: the store or a socket cannot be had.
     """
     clock = Clock.parse(os.environ.get("PONDWATCH_BENCH_CLOCK", ""), simulated=site.site.mode == "simulated")
-    asyncio.run(_Core(site, run_dir, clock).main())
-    return 0
+    core = _Core(site, run_dir, clock, wanted, trouble)
+    asyncio.run(core.main())
+    return core.again
 
 
 class _Core:
     """Everything that runs, for as long as it runs."""
 
-    def __init__(self, site: Site, run_dir: Path, clock: Clock) -> None:
+    def __init__(self, site: Site, run_dir: Path, clock: Clock, wanted: Path, trouble: str) -> None:
+        self.again = False
+        self._wanted = wanted
+        self._trouble = trouble
+        self._told = False
+        self._site_watch: site_watch.SiteWatch | None = None
         self._site = site
         self._run_dir = run_dir
         self._clock = clock
@@ -116,9 +128,7 @@ class _Core:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(
-            signal.SIGHUP, log.warning, "SIGHUP: a new site file is taken at the next start"
-        )
+        loop.add_signal_handler(signal.SIGHUP, self._hup)
         observe = self._metrics.commit_seconds.observe
         async with Spool.open(
             Path(site.store.path),
@@ -196,6 +206,7 @@ class _Core:
                 start("state", state.run),
                 start("clock", timekeeper.run),
                 start("sealer", sealer.run),
+                start("site file", self._watch_site(book, pipeline).run),
                 start("trim", lambda: self._trim(spool)),
                 start("store", build_watch(spool, book, clock, pipeline, writer, states, verdicts, feed).run),
             ]
@@ -203,12 +214,16 @@ class _Core:
                 "started: %d lines, %d channels, stream %s", len(lines), len(site.channels), spool.stream
             )
             self._notifier.ready(f"{len(site.channels)} channels on {len(lines)} lines")
+            await asyncio.to_thread(site_watch.keep, site, site_watch.folder(self._run_dir))
             await self._until_stopped(state)
             self._notifier.stopping()
             await _cancelled(first)
             writer.stop()
             await writing
-            await self._drained(state)
+            with contextlib.suppress(StoreError):  # it was said when it failed
+                await sealer.finish()
+            if not self.again:
+                await self._drained(state)
             await _cancelled(rest)
         log.info("stopped after batch %d", spool.last_seq)
 
@@ -221,6 +236,25 @@ class _Core:
         if self._site.rules.start == "child":
             tasks.append(start("rules child", lambda: supervise(self._site.path, self._run_dir)))
         return tasks
+
+    def _hup(self) -> None:
+        """Before there is anything to look at, it is remembered."""
+        self._told = True
+        if self._site_watch is not None:
+            self._site_watch.hup()
+
+    def _watch_site(self, book: AlarmBook, pipeline: Pipeline) -> site_watch.SiteWatch:
+        def restart() -> None:
+            self.again = True
+            self._notifier.reloading()
+            self._stop.set()
+
+        self._site_watch = site_watch.SiteWatch(
+            self._site, self._wanted, self._trouble, book, self._clock, pipeline.announce, restart
+        )
+        if self._told:
+            self._site_watch.hup()
+        return self._site_watch
 
     async def _until_stopped(self, state: State) -> None:
         """Feed the watchdog while every stage makes progress; until told to stop."""

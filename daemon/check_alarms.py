@@ -11,9 +11,12 @@ from edge_rules.law import derived, water
 from edge_rules.law.levels import COLOURS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from daemon.config import ChannelTable, File, OutputTable, Pond
     from daemon.duty_tables import DutyTable
     from daemon.findings import Findings
+    from drivers.model import Profile, Write
     from edge_rules.law.levels import Levels
 
 _TODAYS = (derived.Freeboard, derived.DryBeach)
@@ -52,7 +55,7 @@ def _passable(path: str, channel: ChannelTable, its: Levels, found: Findings) ->
                 )
 
 
-def check_alarms(file: File, found: Findings) -> None:
+def check_alarms(file: File, profiles: Mapping[str, Profile], found: Findings) -> None:
     """People, shifts, rain, dated limits, outputs."""
     for path, duty in rows("duty", file.duties):
         _duty(path, duty, file, found)
@@ -68,6 +71,8 @@ def check_alarms(file: File, found: Findings) -> None:
         _dated(path, pond, file, found)
     for path, output in rows("output", file.outputs):
         _output(path, output, file, found)
+        if output.device in profiles and output.write in profiles[output.device].writes:
+            _ends(path, output, profiles[output.device].writes[output.write], found)
 
 
 def _duty(path: str, duty: DutyTable, file: File, found: Findings) -> None:
@@ -121,3 +126,14 @@ def _dated(path: str, pond: Pond, file: File, found: Findings) -> None:
 def _output(path: str, output: OutputTable, file: File, found: Findings) -> None:
     if output.after_calls and not file.duties:
         found.warn(f"{path}.after_calls", "there is no [[duty]]: calls go to nobody, only the time counts")
+
+
+def _ends(path: str, output: OutputTable, write: Write, found: Findings) -> None:
+    """A switch must be able to go off, a pulse must end by itself."""
+    pulses = output.kind in ("pulse", "watchdog")
+    if write.on is None:
+        found.wrong(f"{path}.write", f"{output.write} has no value for on")
+    elif pulses and write.off is not None:
+        found.wrong(f"{path}.kind", f"{output.write} stays on until it is written off: no {output.kind}")
+    elif not pulses and write.off is None:
+        found.wrong(f"{path}.kind", f"{output.write} ends by itself: use it with kind = pulse or watchdog")

@@ -41,7 +41,7 @@ def warnings(file: File, problems: list[Problem]) -> list[Problem]:
         found.refers(f"{path}.pond", section.pond, "pond", file.ponds)
     profiles = check_devices(file, found)
     check_channels(file, profiles, found)
-    check_alarms(file, found)
+    check_alarms(file, profiles, found)
     for path, output in rows("output", file.outputs):
         found.refers(f"{path}.pond", output.pond, "pond", file.ponds)
         known = found.refers(f"{path}.device", output.device, "device", file.devices)

@@ -127,11 +127,14 @@ class Guard:
     # -- outputs -------------------------------------------------------------------------------------
 
     def ring(self, raised: Sequence[Alarm]) -> list[Alarm]:
-        """Alarms were raised or changed: end a drill that a real one overrides, then switch the outputs."""
+        """Readings raised or changed these: end a drill that a real alarm overrides, switch the outputs."""
         ended = []
         if self._modes.drill is not None and any(_is_real(alarm) for alarm in raised):
             ended = self.end(self._modes.end_drill(), "overridden")
         self._switch()
+        if self._remeasure is not None:  # after the outputs: they take their turn on a line first
+            for alarm in raised:
+                self._remeasure.ask(alarm)
         return ended
 
     def _switch(self) -> None:
@@ -172,10 +175,7 @@ class Guard:
     # -- calls ---------------------------------------------------------------------------------------
 
     def called(self, changed: Sequence[Alarm]) -> list[Alarm]:
-        """The changed alarms with whom they call, and others that call now; red is measured again."""
-        if self._remeasure is not None:
-            for alarm in changed:
-                self._remeasure.ask(alarm)
+        """The changed alarms with whom they call, and others that call now."""
         with_calls = {alarm.id: alarm for alarm in changed}
         now_ns = self._clock.wall_ns()
         late = [alarm.id for alarm in self._book.overdue(now_ns)]
@@ -198,10 +198,9 @@ class Guard:
     def look(self) -> list[Alarm]:
         """Every second: what ends by itself, what is due, who is called; the alarms that change."""
         now_ns = self._clock.wall_ns()
-        changed = self._water.look(now_ns) + self._stations.look(now_ns, self._modes.maintained)
         levels = {pond: int(self._level(pond)) for pond in self._judge.ponds}
-        for order in self._modes.expire(now_ns, levels):
-            changed += self.end(order, "ended")
+        changed = [a for order in self._modes.expire(now_ns, levels) for a in self.end(order, "ended")]
+        changed += self._water.look(now_ns) + self._stations.look(now_ns, self._modes.maintained)
         self._switch()
         return changed
 

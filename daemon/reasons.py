@@ -122,6 +122,18 @@ def quarantined(uplink: str, seq: int, why: str) -> Reason:
     )
 
 
+def site_file_bad(mistake: str) -> Reason:
+    """The site file cannot be used; the last good one is."""
+    return Reason(
+        f"配置文件有误，继续使用上一份有效配置：{mistake}",
+        f"the site file has mistakes, the last good one stays in use: {mistake}",
+    )
+
+
+def site_file_good() -> Reason:
+    return Reason("配置文件无误", "the site file has no mistakes")
+
+
 def store_in_memory(error: str) -> Reason:
     """The disk under the store cannot be used."""
     return Reason(

@@ -74,8 +74,12 @@ class Remeasure:
         self._wanted: asyncio.Queue[Alarm] = asyncio.Queue(MOST_AT_ONCE)
 
     def ask(self, alarm: Alarm) -> None:
-        """Have a red channel's neighbourhood measured; when MOST_AT_ONCE wait, further ones are left out."""
-        if alarm.kind == "channel" and alarm.level == "red" and not self._wanted.full():
+        """Have the neighbourhood of a channel that turned red measured.
+
+        When MOST_AT_ONCE wait, further ones are left out: where all turns red, all is measured already.
+        """
+        turned = alarm.kind == "channel" and alarm.level == "red" and alarm.condition == "present"
+        if turned and not {"remeasured", "latched"} & alarm.evidence.keys() and not self._wanted.full():
             self._wanted.put_nowait(alarm)
 
     async def run(self) -> None:

@@ -99,6 +99,7 @@ class Sealer:
         self._checkpoints = Checkpoints(folder, mode)
         self._sealed: tuple[str, int] = ("", 0)
         self._failing = False
+        self._keys: KeyRing | None = None
         self.key = ""
 
     async def run(self) -> Never:
@@ -109,7 +110,7 @@ class Sealer:
         """
         loop = asyncio.get_running_loop()
         news = self._spool.subscribe()
-        ring = await self._ring()
+        ring = self._keys = await self._ring()
         self.key = ring.id
         log.info("seals are signed with key %s", ring.id)
         self._announce(ring, None)  # at each start: a cut may have come before the last time was committed
@@ -127,6 +128,15 @@ class Sealer:
             if loop.time() >= epoch_ends_s:
                 await self._step(ring)
                 epoch_ends_s = loop.time() + max(LEAST_S, EPOCH_S / self._clock.rate)
+
+    async def finish(self) -> None:
+        """Seal what was committed last, at the end of the process.
+
+        Raises:
+            StoreError: the store fails.
+        """
+        if self._keys is not None:
+            await self._seal(self._keys)
 
     async def _seal(self, ring: KeyRing) -> None:
         here = await self._here()

@@ -263,9 +263,14 @@ class Spool:
     # -- being told ----------------------------------------------------------------------------------
 
     async def committed(self, after: int, kinds: Iterable[Kind] = KINDS) -> int:
-        """Wait until a batch of one of `kinds` above `after` is committed; returns the newest seq of them."""
-        wanted = tuple(kinds)
+        """Wait until a batch of one of `kinds` above `after` is committed; returns the newest seq of them.
+
+        Ends as well when another store takes the place of this one: its seqs begin anew.
+        """
+        wanted, generation = tuple(kinds), self.generation
         while (newest := max(self.latest[kind] for kind in wanted)) <= after:
+            if generation != self.generation:
+                break
             await self._grown.wait()
         return newest
 
@@ -401,12 +406,18 @@ class News:
 
     def __init__(self, spool: Spool) -> None:
         self.seq = spool.last_seq
+        self._generation = spool.generation
         self._spool = spool
 
     async def wait(self) -> bool:
-        """Until something above `seq` is committed; moves `seq` there and says whether an alarm is in it."""
-        before = self.seq
+        """Until something above `seq` is committed, or another store is in use; says whether an alarm came.
+
+        Moves `seq` to the newest; of another store all is new.
+        """
+        before = self.seq if self._generation == self._spool.generation else 0
         self.seq = await self._spool.committed(before)
+        if self._generation != self._spool.generation:
+            self._generation, before = self._spool.generation, 0
         return bool(self._spool.latest["alarms"] > before)
 
 

@@ -136,9 +136,10 @@ class Water:
         """Take a warning of the platform (a rain forecast, a storm signal) for one of our ponds.
 
         Raises:
-            KeyError: the pond has no rain level; ValueError: `level` is none.
+            KeyError: the pond has no rain level; ValueError: `level` is no level.
         """
-        LEVELS.index(warning.level)  # raises for what is no level
+        if warning.level not in LEVELS:
+            raise ValueError(f"{warning.level!r} is no level: {', '.join(LEVELS)}")
         rain = self._ponds[pond].rain
         if rain is None:
             raise KeyError(pond)

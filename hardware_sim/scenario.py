@@ -28,6 +28,7 @@ celsius = -12.0     # mean of the day
 [expect]            # what the daemon on config/demo.toml makes of it, so that the scenario is a test
 after_min = 60.0    # bench minutes
 speed = 240.0       # at which the test runs it
+every = "1 min"     # the site's polls, in place of the demo's minute where the run is long
 alarms = [{ subject = "fault:vw1", level = "none" }]    # each one's worst level, and no other alarm
 """
 
@@ -127,7 +128,8 @@ class ExpectedAlarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after_min: Positive
     speed: Positive
-    alarms: tuple[ExpectedAlarm, ...]
+    every: str = "1 min"
+    alarms: tuple[ExpectedAlarm, ...] = ()
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ from daemon.commands import VERBS, spool
 from daemon.config import Site
 from daemon.metrics import Metrics
 from daemon.reading import Reading
-from daemon.store import Lost
+from daemon.batch import Gap
 from daemon.uplink.mqtt import Receipt, Status
 from drivers import profile
 from drivers.framing import RtuFraming
@@ -194,7 +194,7 @@ def test_every_kind_has_a_sample_with_exactly_the_documented_members() -> None:
 
 def test_the_documented_members_are_those_the_program_writes() -> None:
     envelope, head = CHAIN, {"site", "gateway"}
-    gap = json.loads(b"{%b}" % Lost("store-lost", "s", 1).draft(Clock()).body)
+    gap = json.loads(b"{%b}" % Gap("store-lost", "s", 1).draft(Clock()).body)
     status = json.loads(Status("real", "v", "b", "s", "c", "t").payload("online"))
     assert documented() == {
         "status": set(status),

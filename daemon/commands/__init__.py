@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -27,8 +28,13 @@ VERBS = {
     "scan": "search a line for units, reading only",
     "trace": "bytes on a line as they pass; record them; golden frames out of a recording",
     "replay": "a recording through the same code: its readings, simulated",
-    "alarms": "the alarm book: list, show, ack, assign, handle, close",
+    "alarms": "the alarm book: list, show, ack, assign, handle, close, hand-over",
+    "manual": "readings by hand and patrols: fill-in, comparison",
+    "maintain": "a device or line under maintenance, for a while",
+    "drill": "a rehearsal, marked test in every payload",
+    "mute": "sound off, for a while",
     "spool": "the local archive: status, verify",
+    "backtest": "levels and detectors over history: alarms per year, delay, a picture",
     "bench": "the simulator alone",
 }
 _ABOUT = """Edge data acquisition for tailings ponds: polls, judges, keeps and forwards.
@@ -55,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     front.add_argument("verb", choices=VERBS, metavar="VERB")
     front.add_argument("rest", nargs=argparse.REMAINDER, metavar="...")
     given = front.parse_args(arguments)
+    if given.verb == "run":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the core listens; unheard it would be the end
     module = import_module(f"daemon.commands.{given.verb}")
     parser = _Parser(f"pondwatch {given.verb}", description=module.__doc__)
     _common(parser, config=given.config, json=given.json)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from daemon import requests
 from daemon.alarms import Alarm
-from daemon.commands.surface import control_socket, print_json, print_table
+from daemon.commands.surface import CommandError, control_socket, print_json, print_table
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
 _DEEDS: dict[str, tuple[type[requests.AlarmsAck], str]] = {
     "ack": (requests.AlarmsAck, "签收: somebody has seen it"),
@@ -20,9 +23,18 @@ _DEEDS: dict[str, tuple[type[requests.AlarmsAck], str]] = {
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="do", metavar="list|show|ack|assign|handle|close")
+    verbs = parser.add_subparsers(dest="do", metavar="list|show|ack|ack-all|assign|handle|close|handover")
     verbs.add_parser("list", help="those that are not closed (the default)")
     verbs.add_parser("show", help="one alarm, all of it").add_argument("id")
+    everything = verbs.add_parser("ack-all", help="签收: all that is new, of a pond or of the site")
+    everything.add_argument("pond", nargs="?")
+    everything.add_argument("--by", required=True, metavar="NAME", help="who")
+    everything.add_argument("--role", help="in which role")
+    everything.add_argument("--note", help="what was found")
+    handover = verbs.add_parser("handover", help="交接班: what is open; with --by and --to it is signed")
+    handover.add_argument("--by", metavar="NAME", help="who hands over")
+    handover.add_argument("--to", metavar="NAME", help="who takes over")
+    handover.add_argument("--note", help="what the next shift should know")
     for name, (_, what) in _DEEDS.items():
         deed = verbs.add_parser(name, help=what)
         deed.add_argument("id")
@@ -38,12 +50,17 @@ def run(options: argparse.Namespace) -> int:
     socket = control_socket(options)
     if options.do in (None, "list"):
         return _list(requests.ask(socket, requests.AlarmsList(), list[Alarm]), json=options.json)
+    if options.do == "handover":
+        return _handover(socket, options)
+    if options.do == "ack-all":
+        request = requests.AlarmsAckAll(options.by, options.pond, options.role, options.note)
+        return _list(requests.ask(socket, request, list[Alarm]), json=options.json) and 0
     if options.do == "show":
         alarm = requests.ask(socket, requests.AlarmsShow(options.id), Alarm)
     else:
         deed, _ = _DEEDS[options.do]
-        request = deed(id=options.id, by=options.by, role=options.role, note=options.note)
-        alarm = requests.ask(socket, request, Alarm)
+        asked = deed(id=options.id, by=options.by, role=options.role, note=options.note)
+        alarm = requests.ask(socket, asked, Alarm)
     if options.json:
         print_json(alarm)
     else:
@@ -60,6 +77,31 @@ def _list(alarms: list[Alarm], *, json: bool) -> int:
     else:
         print("no alarm is open")
     return int(bool(alarms))
+
+
+def _handover(socket: Path, options: argparse.Namespace) -> int:
+    """The list, and, with two names, that it was handed over."""
+    if bool(options.by) != bool(options.to):
+        raise CommandError("a hand-over is signed by both: give --by and --to, or neither", 2)
+    request: requests.Request = requests.Handover()
+    if options.by:
+        request = requests.HandoverSign(options.by, options.to, options.note)
+    left = requests.ask(socket, request)
+    if options.json:
+        print_json(left)
+        return 0
+    _list(msgspec.convert(left["open"], list[Alarm]), json=False)
+    for title, names in (
+        ("overdue", left["overdue"]),
+        ("under maintenance", [order["target"] for order in left["maintenance"]]),
+        ("drill", [left["drill"]["pond"]] if left["drill"] else []),
+        ("muted", [order["pond"] for order in left["muted"]]),
+        ("missing", left["missing"]),
+    ):
+        print(f"{title + ':':19}{', '.join(names) or 'none'}")
+    if options.by:
+        print(f"handed over by {options.by}, taken over by {options.to}")
+    return 0
 
 
 def _show(alarm: Alarm) -> None:

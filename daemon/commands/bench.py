@@ -1,4 +1,4 @@
-"""The simulator alone: instruments on pseudo-terminals and TCP, and a receiving platform."""
+"""The simulator alone: instruments on pseudo-terminals and TCP, a receiving platform, a page to look at."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--speed", metavar="N", help="bench seconds per real second")
+    parser.add_argument(
+        "--page", nargs="?", const="", metavar="PORT", help="serve the technician's page on 127.0.0.1"
+    )
     parser.add_argument(
         "rest", nargs="...", metavar="[SCENARIO] ...", help="as python -m hardware_sim takes them"
     )
@@ -18,4 +22,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> NoReturn:
     """Becomes the simulator: bench and daemon share no process."""
-    os.execv(sys.executable, [sys.executable, "-m", "hardware_sim", *(options.rest or ["calm"])])  # noqa: S606 -- our own program
+    command = [sys.executable, "-m", "hardware_sim", *(options.rest or ["calm"])]
+    if options.speed is not None:
+        command += ["--speed", options.speed]
+    if options.page is not None:
+        command += ["--page", *([options.page] if options.page else [])]
+    os.execv(sys.executable, command)  # noqa: S606 -- our own program

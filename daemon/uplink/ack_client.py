@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
 _MOST_RECEIVE = 65_535  # MQTT 5.0, 3.2.2.3.3: what an absent Receive Maximum means
+_TAKEN_OVER = 0x8E  # MQTT 5.0, 4.13: Session taken over
 _MOST_PACKET_BYTES = 268_435_460  # the protocol's own limit
 _QUIET: Final = logging.getLogger("daemon.uplink.paho")  # what matters is raised, and said once by the uplink
 _QUIET.setLevel(logging.CRITICAL + 1)
@@ -90,9 +91,11 @@ class AckClient(aiomqtt.Client):
             MqttError: with what ended it.
         """
         if self._disconnected.done():
-            raise aiomqtt.MqttError(
-                f"connection lost: {self._disconnected.exception() or 'closed by the broker'}"
-            )
+            error = self._disconnected.exception()
+            code = getattr(error, "rc", None)
+            if getattr(code, "value", code) == _TAKEN_OVER:
+                raise aiomqtt.MqttError("connection lost: another client has our identity")
+            raise aiomqtt.MqttError(f"connection lost: {error or 'closed by the broker'}")
 
     def send(
         self,

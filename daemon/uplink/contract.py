@@ -182,6 +182,7 @@ class SendQueue:
         self.next_deadline_s = inf
         self._budget_bytes, self._quickest_s, self._cut_s = _FIRST_BUDGET_BYTES, inf, -inf
         self._begun = False
+        self._before = 0  # up to here another process may have sent it
 
     # -- what the connection says --------------------------------------------------------------------
 
@@ -199,6 +200,7 @@ class SendQueue:
             for lane in self._lanes:
                 lane.after = self.settled.missing_after(floor - 1) - 1
             self._begun = True
+            self._before = max(latest.values())
         for seq, sent in [item for item in self._sent.items() if item[1].state is State.FLYING]:
             if seq in self.settled and sent.lane is not self._again:
                 self._forget(seq, sent)
@@ -345,6 +347,10 @@ class SendQueue:
         """Whether `seq`, in flight, was sent before, as far as this process knows."""
         sent = self._sent[seq]
         return sent.times > 1 or sent.lane is self._again
+
+    def is_backfill(self, lane: Lane, seq: int) -> bool:
+        """Whether `seq` is of an outage, or of before this process, which may have sent it already."""
+        return lane.backfill or seq <= self._before
 
     # -- inside --------------------------------------------------------------------------------------
 

@@ -53,7 +53,6 @@ CONNECT_S = 10.0  # for CONNACK and SUBACK
 KEEPALIVE_S = 30
 RECEIPT_BYTES = 64 << 10  # a longer receipt is refused, by the broker already
 _PAYLOAD_INVALID, _PACKET_TOO_LARGE = 0x99, 0x95  # these will not be taken at another time either
-_TAKEN_OVER = 0x8E
 _NOBODY_LISTENS = 0x10  # "no matching subscribers": accepted, and dropped; MQTT 5.0, 3.4.2.1
 _SESSION_S = 86_400  # so long the broker keeps receipts for us while we are away
 _PACKET_BYTES = 128  # of a PUBLISH beside topic and payload, with room to spare
@@ -307,7 +306,7 @@ class MqttUplink:
             if batches and place(batches[0].payload)[1] != self._stream:
                 raise _OtherStream
             for batch in queue.found(ask, batches, loop.time()):
-                how = (ask.lane.backfill, queue.is_repeat(batch.seq))
+                how = (queue.is_backfill(ask.lane, batch.seq), queue.is_repeat(batch.seq))
                 self._publish(client, batch, self._marked[how])
 
     async def _listen(self, client: AckClient) -> None:

@@ -52,23 +52,28 @@ class Framed:
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """`origin` is what displacement counts from; None: the profile's sentences decide."""
+    """`origin` is what displacement counts from; None: the profile's sentences decide.
+
+    `make` takes the profile and the base station; with `names_base` the receiver names the one it uses.
+    """
 
     speaks: Speaks
     origin: Origin | None
-    names_base: bool
     make: Callable[[Profile, str], Decoder]
+    names_base: bool = False
 
 
 CODECS: Mapping[str, Codec] = {
-    "nmea-gnss": Codec("lines", Baseline, True, lambda _, __: Framed(GgaGst())),  # noqa: FBT003 -- names_base
-    "gnss-sentences": Codec("lines", None, True, lambda its, _: Framed(Sentences(its.layouts))),  # noqa: FBT003
-    "ubx-relposned": Codec("ubx", Reference, True, lambda _, __: Framed(RelPosNed())),  # noqa: FBT003
-    "ubx-hpposllh": Codec("ubx", Baseline, False, lambda _, __: Framed(HpPosLlh())),  # noqa: FBT003
-    "sbf-basevectorgeod": Codec("sbf", Reference, True, lambda _, base: Framed(BaseVectorGeod(base))),  # noqa: FBT003
-    "rtklib-enu": Codec("rtklib", Reference, False, lambda _, __: Solutions("enu")),  # noqa: FBT003
-    "rtklib-llh": Codec("rtklib", Baseline, False, lambda _, __: Solutions("llh")),  # noqa: FBT003
-    "rtklib-xyz": Codec("rtklib", Baseline, False, lambda _, __: Solutions("xyz")),  # noqa: FBT003
+    "nmea-gnss": Codec("lines", Baseline, lambda _, __: Framed(GgaGst()), names_base=True),
+    "gnss-sentences": Codec("lines", None, lambda its, _: Framed(Sentences(its.layouts))),
+    "ubx-relposned": Codec("ubx", Reference, lambda _, __: Framed(RelPosNed()), names_base=True),
+    "ubx-hpposllh": Codec("ubx", Baseline, lambda _, __: Framed(HpPosLlh())),
+    "sbf-basevectorgeod": Codec(
+        "sbf", Reference, lambda _, base: Framed(BaseVectorGeod(base)), names_base=True
+    ),
+    "rtklib-enu": Codec("rtklib", Reference, lambda _, __: Solutions("enu")),
+    "rtklib-llh": Codec("rtklib", Baseline, lambda _, __: Solutions("llh")),
+    "rtklib-xyz": Codec("rtklib", Baseline, lambda _, __: Solutions("xyz")),
 }
 
 
@@ -83,7 +88,8 @@ def origin_of(its: Profile) -> Origin:
 
 def names_base(its: Profile) -> bool:
     """Whether a change of the base station can be seen in what the receiver says."""
-    return CODECS[its.codec].names_base and all("base" in each.fields for each in its.layouts)
+    codec = CODECS[its.codec]
+    return codec.names_base or (codec.origin is None and any("base" in each.fields for each in its.layouts))
 
 
 def points(its: Profile) -> dict[str, str]:

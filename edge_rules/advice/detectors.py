@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 K = 8.0
 FLOOR_OF_RESOLUTION = 2.0
-# q for a noise of one unit: 1e-6 mm^2/h^3 at 2 mm, the setting for hourly GNSS, made free of the unit.
-Q_OF_VARIANCE = 2.5e-7
+# q for a noise of one unit: 1e-7 mm^2/h^3 at 2 mm, the setting for hourly GNSS, made free of the unit.
+Q_OF_VARIANCE = 2.5e-8
 HOURS_PER_DAY = 24.0
-CONDITIONS = ("spike_on", "rate_on", "flat_on", "noise_on", "onset_on", "common_on", "gap_on")
+CONDITIONS = ("spike_on", "rate_on", "step_left", "flat_on", "noise_on", "onset_on", "common_on", "gap_on")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,13 +37,13 @@ class Batch(NamedTuple):
     """Readings side by side, in the order of time in which they were stored.
 
     `name` is an index into `Detectors.names`, or -1 for a channel that no detector looks at; `x` is NaN where
-    the reading is not good, `count` the raw number behind it, or the value.
+    the reading is not good, `raw` the number of the wire behind it, or the value.
     """
 
     name: np.ndarray[tuple[int], np.dtype[np.int64]]
     t: np.ndarray[tuple[int], np.dtype[np.int64]]
     x: np.ndarray[tuple[int], np.dtype[np.float64]]
-    count: np.ndarray[tuple[int], np.dtype[np.float64]]
+    raw: np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 class Detectors:
@@ -127,7 +127,7 @@ class Detectors:
         self._make_room(size)
         row = np.where(batch.name < len(self.ids), batch.name, -1)
         silent = kernels.step(
-            row, batch.t, batch.x, batch.count, self.state, self._params, self._mates, self._hourly.records,
+            row, batch.t, batch.x, batch.raw, self.state, self._params, self._mates, self._hourly.records,
             self._out, self._gaps,
         )  # fmt: skip
         said = self._out["said"][:size]
@@ -199,7 +199,10 @@ def _params(advice: Advice) -> tuple[float, ...]:
 
 def _no_longer_watched(mine: Mapping[str, Table], before: Mapping[str, Table]) -> list[tuple[str, Rule]]:
     """Conditions that stood in tables whose row for the channel is there no more."""
-    fields: tuple[tuple[str, str, Rule], ...] = (("hourly", "stage", "forecast"), ("response", "on", "response"))
+    fields: tuple[tuple[str, str, Rule], ...] = (
+        ("hourly", "stage", "forecast"),
+        ("response", "on", "response"),
+    )
     return [
         (one, rule)
         for table, field, rule in fields

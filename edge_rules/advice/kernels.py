@@ -31,6 +31,7 @@ NS_PER_H = 3.6e12
 NS_PER_D = 8.64e13
 GATE = 3.0
 STEP_RUN = 6
+STEP_STANDS = 24  # samples for which a step is said to stand
 EARLY = 5.0  # sd by which a rate must stand out before the filter has settled: 3 would err in 5 % of starts
 LATE_RUN = 10
 FLAT_MIN = 20  # equal counts in a row, whatever the commissioning saw
@@ -40,9 +41,9 @@ NOISE_LEARN = 1000  # samples, and the memory of what is usual
 NOISE_RECENT = 20
 NOISE_MORE, NOISE_LESS = 4.0, 0.2
 NOISE_CLIP = 12.0  # one spike must not pass for noise
-FAST_Q = 1000.0  # the quick follower's wandering, in that of the trend
+FAST_Q = 100.0  # the quick follower's wandering, in that of the trend
 ONSET_HOLD_NS = 3 * 3_600_000_000_000
-ONSET_RATE, ONSET_GAIN = 3.0, 2.0  # standard deviations
+ONSET_RATE, ONSET_GAIN = 3.0, 3.0  # standard deviations
 MATES = 3  # of a failure domain, beside the channel itself: fewer have no median to speak of
 COMMON = 3.0  # standard deviations of one reading by which a whole domain must have moved
 FRESH_PERIODS = 3
@@ -88,6 +89,8 @@ STATE = np.dtype(
         ("p11", "<f8"),
         ("run", "<i8"),  # gated in a row, signed
         ("steps", "<i8"),
+        ("step", "<f8"),  # size of the last step
+        ("step_left", "<i8"),  # samples for which it still stands
         ("rate_on", "<i8"),  # 1: the rate is beyond its limit
         ("count", "<f8"),  # the raw count of the last sample
         ("first_t", "<i8"),  # of the first sample
@@ -128,6 +131,7 @@ OUT = np.dtype(
         ("steps", "<i8"),
         ("fast", "<f8"),  # rate of the quick follower, per hour
         ("fast_sd", "<f8"),
+        ("step", "<f8"),
         ("same", "<i8"),
         ("same_t", "<i8"),
         ("longest", "<i8"),
@@ -163,10 +167,12 @@ COMMON_GONE = 131072
 FORECAST_PRESENT = 262144  # or nearer than said before
 FORECAST_GONE = 524288
 GAP_GONE = 1048576
+STEP_PRESENT = 2097152
+STEP_GONE = 4194304
 CHANGED = (
     SPIKE_PRESENT | SPIKE_GONE | RATE_PRESENT | RATE_GONE | FLAT_PRESENT | FLAT_GONE
     | NOISE_PRESENT | NOISE_GONE | ONSET_PRESENT | ONSET_GONE | COMMON_PRESENT | COMMON_GONE
-    | FORECAST_PRESENT | FORECAST_GONE | GAP_GONE
+    | FORECAST_PRESENT | FORECAST_GONE | GAP_GONE | STEP_PRESENT | STEP_GONE
 )  # fmt: skip
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -174,6 +180,11 @@ Records = npt.NDArray[np.void]
 
 
 def _compiled(function: _F) -> _F:
+    return cast("_F", njit(function))
+
+
+def _entry(function: _F) -> _F:
+    """Cached with all that it calls."""
     return cast("_F", njit(cache=True, nogil=True)(function))
 
 
@@ -304,6 +315,7 @@ def trend(s: Any, dt: float, x: float, p: Any) -> int:
             variance = s.p00 + p.r
             s.run = 0
             s.steps += 1
+            s.step = error
             flags = STEP
         else:
             variance *= abs(error) / bound
@@ -322,6 +334,20 @@ def trend(s: Any, dt: float, x: float, p: Any) -> int:
     if abs(s.p01) > most:
         s.p01 = copysign(most, s.p01)
     return flags
+
+
+@_compiled
+def step_condition(s: Any, flags: int) -> int:
+    """Present with a step, gone when there was none for a day of hourly samples."""
+    if flags & STEP:
+        stood = s.step_left > 0
+        s.step_left = STEP_STANDS
+        return 0 if stood else STEP_PRESENT
+    if s.step_left > 0:
+        s.step_left -= 1
+        if s.step_left == 0:
+            return STEP_GONE
+    return 0
 
 
 @_compiled
@@ -459,7 +485,7 @@ def follow(s: Any, dt: float, x: float, p: Any) -> None:
 
 @_compiled
 def onset_condition(s: Any, t: int) -> int:
-    """Present when the trend moves (3 sd) and the quick follower outruns it (2 sd) for 3 h, three samples at least.
+    """Present when the trend moves (3 sd) and the quick follower outruns it (3 sd) for 3 h, three samples at least.
 
     Gone when the quick follower no longer runs ahead, or the trend no longer moves.
     """
@@ -514,6 +540,7 @@ def movement(s: Any, t: int, x: float, state: Records, params: Records, mates: A
         x -= s.common
         flags |= common_condition(s, p)
     flags |= trend(s, dt, x, p)
+    flags |= step_condition(s, flags)
     flags |= rate_condition(s, dt, p)
     if p.onset:
         follow(s, dt, x, p)
@@ -532,7 +559,7 @@ FEWEST = 24  # hourly means for a forecast
 STAGES_H = (72.0, 24.0, 12.0, 6.0)
 SURE_H = 240.0
 OVER_H = 96.0  # median beyond which it is taken back
-WRONG_FIX = 6.0  # sd off the median of its neighbours
+WRONG_FIX = 6.0  # sd off each of its four neighbours
 
 HOURLY = np.dtype(
     [
@@ -577,18 +604,13 @@ def unroll(f: Any, noise_sd: float, h: Any, x: Any, w: Any) -> int:
         j = (f.n - n + i) % HOURS
         h[i] = f.ring_h[j] - f.ring_h[(f.n - 1) % HOURS]
         x[i] = f.ring[j]
-    near = np.empty(4)
     for i in range(n):
         first = min(max(i - 2, 0), n - 5)
-        k = 0
+        near = 0  # of its four neighbours, so many confirm it
         for j in range(first, first + 5):
-            if j != i:
-                near[k] = x[j]
-                k += 1
-        near.sort()
-        low, high = near[1], near[2]
-        off = max(low - x[i], x[i] - high, 0.0)
-        w[i] = 0.0 if off > WRONG_FIX * noise_sd and i < n - 2 else 1.0
+            if j != i and abs(x[i] - x[j]) <= WRONG_FIX * noise_sd:
+                near += 1
+        w[i] = 0.0 if near == 0 and i < n - 2 else 1.0
     return n
 
 
@@ -604,8 +626,7 @@ def time_left(h: Any, x: Any, w: Any, n: int, sign: float, quantiles: Any) -> fl
         total += w[i]
     if total < FEWEST:
         return 0.0
-    likelihood = np.full(TRIES, -np.inf)
-    slope = np.zeros(TRIES)
+    likelihood, slope = np.empty(TRIES), np.empty(TRIES)
     best, at = -inf, -1
     step = log(LATEST_H / SOONEST_H) / (TRIES - 1)
     for j in range(TRIES):
@@ -618,6 +639,7 @@ def time_left(h: Any, x: Any, w: Any, n: int, sign: float, quantiles: Any) -> fl
             sgg += w[i] * g * g
             sgx += w[i] * g * x[i]
             sxx += w[i] * x[i] * x[i]
+        likelihood[j] = -inf
         across = sgg - sg * sg / total
         if across <= 0.0:
             continue
@@ -634,7 +656,8 @@ def time_left(h: Any, x: Any, w: Any, n: int, sign: float, quantiles: Any) -> fl
     for j in range(TRIES):
         likelihood[j] = exp(likelihood[j] - best)
         mass += likelihood[j]
-    for q, share in enumerate((0.05, 0.5, 0.95)):
+    for q in range(3):
+        share = 0.05 + 0.45 * q
         quantiles[q] = inf
         cumulated = 0.0
         for j in range(TRIES - 1):
@@ -659,8 +682,8 @@ def forecast_condition(f: Any, sign: int, noise_sd: float, o: Any) -> int:
         o.h50 = quantiles[1]
         o.h95 = quantiles[2]
         if quantiles[2] < SURE_H:
-            for limit in STAGES_H:
-                stage += quantiles[1] < limit
+            for j in range(len(STAGES_H)):
+                stage += quantiles[1] < STAGES_H[j]
     if stage > f.stage:
         f.stage = stage
         o.stage = stage
@@ -684,6 +707,9 @@ def disarmed(s: Any, p: Any) -> int:
     if s.noise_on and not p.noise:
         s.noise_on = 0
         flags |= NOISE_GONE
+    if s.step_left and not p.trend:
+        s.step_left = 0
+        flags |= STEP_GONE
     if s.rate_on and not p.trend:
         s.rate_on = 0
         flags |= RATE_GONE
@@ -754,6 +780,7 @@ def tell(s: Any, o: Any) -> None:
     """What a verdict may have to say beyond the flags."""
     o.fast = s.fv
     o.fast_sd = sqrt(s.fp11)
+    o.step = s.step
     o.same = s.same
     o.same_t = s.same_t
     o.longest = s.longest
@@ -790,7 +817,7 @@ def silences(j: int, t: int, state: Records, params: Records, gaps: Records, fou
     return found
 
 
-@_compiled
+@_entry
 def step(
     idx: Any,
     t: Any,
@@ -1230,7 +1257,7 @@ def take_target(s: Any, t: int, y: float, p: Any, o: Any) -> int:
     return flags
 
 
-@_compiled
+@_entry
 def respond(idx: Any, role: Any, t: Any, x: Any, state: Records, params: Records, out: Records) -> None:
     """Take a batch of samples in order, each in the part it plays for one modelled channel.
 

@@ -19,6 +19,7 @@ Rule = Literal[
     "noise",
     "gap",
     "trend",
+    "step",
     "onset",
     "forecast",
     "response",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_rules.advice.response import Responses
 
 AGREE = 2
-_COUNTS = ("trend", "onset", "response")
+_COUNTS = ("trend", "step", "onset", "response")
 
 
 class Sections:
@@ -38,7 +38,8 @@ class Sections:
         """Take what stands from the state behind it."""
         self._standing = set()
         fields: tuple[tuple[str, Rule], ...] = (
-            ("rate_on", "trend"), ("onset_on", "onset"), ("gap_on", "gap"), ("common_on", "common-mode"),
+            ("rate_on", "trend"),
+        ("step_left", "step"), ("onset_on", "onset"), ("gap_on", "gap"), ("common_on", "common-mode"),
         )  # fmt: skip
         for row, name in enumerate(self._channels):
             for field, rule in fields:

@@ -130,6 +130,8 @@ class Speaker:
             verdicts += self._common(say, p, o, present=bool(said & kernels.COMMON_PRESENT))
         if said & (kernels.RATE_PRESENT | kernels.RATE_GONE):
             verdicts.append(_rate(say, p, o, present=bool(said & kernels.RATE_PRESENT)))
+        if said & (kernels.STEP_PRESENT | kernels.STEP_GONE):
+            verdicts.append(_step(say, p, o, present=bool(said & kernels.STEP_PRESENT)))
         if said & (kernels.ONSET_PRESENT | kernels.ONSET_GONE):
             verdicts.append(_onset(say, p, o, present=bool(said & kernels.ONSET_PRESENT)))
         if said & (kernels.FORECAST_PRESENT | kernels.FORECAST_GONE):
@@ -165,8 +167,14 @@ class Speaker:
         reason = words.common(domain, members, part, say.channel.unit)
         return [
             say.verdict(
-                "common-mode", reason, urgency="inspect today", present=True, score=abs(part) / sd,
-                value=part, limit=kernels.COMMON * sd, evidence=evidence,
+                "common-mode",
+                reason,
+                urgency="inspect today",
+                present=True,
+                score=abs(part) / sd,
+                value=part,
+                limit=kernels.COMMON * sd,
+                evidence=evidence,
             )  # fmt: skip
         ]
 
@@ -246,6 +254,24 @@ def _rate(say: Say, p: Any, o: Any, *, present: bool) -> Verdict:
             "steps": int(o.steps),
             **_removed(say, o),
         },
+    )
+
+
+def _step(say: Say, p: Any, o: Any, *, present: bool) -> Verdict:
+    size, sd = float(o.step), float(p.r) ** 0.5
+    if present:
+        reason = words.step(size, kernels.STEP_RUN, say.channel.unit)
+    else:
+        reason = words.step_gone() if p.trend else words.DISARMED
+    return say.verdict(
+        "step",
+        reason,
+        urgency="inspect today",
+        present=present,
+        score=abs(size) / sd if sd > 0.0 else 0.0,
+        value=size,
+        limit=kernels.GATE * sd if size > 0.0 else -kernels.GATE * sd,
+        evidence={"step": size, "noise": sd, "in_a_row": kernels.STEP_RUN, **_removed(say, o)},
     )
 
 

@@ -90,6 +90,17 @@ def trend_gone(rate: float, sd: float, unit: str) -> Reason:
     )
 
 
+def step(size: float, run: int, unit: str) -> Reason:
+    return Reason(
+        zh=f"测值突变 {size:.3g} {unit}，连续 {run} 次读数证实：请当日检查测点与坝体",
+        en=f"a step of {size:.3g} {unit}, borne out by {run} readings in a row: inspect point and dam today",
+    )
+
+
+def step_gone() -> Reason:
+    return Reason(zh="突变后测值平稳", en="no further step since")
+
+
 def onset(rate: float, fast: float, unit: str) -> Reason:
     return Reason(
         zh=f"变形加速：近期速率 {fast:.3g} {unit}/d，长期趋势 {rate:.3g} {unit}/d，已持续 3 h：请当日检查",

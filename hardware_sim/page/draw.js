@@ -139,15 +139,16 @@ export function plan(svg, instant, show, words) {
 
 // -- the strip: rain hangs from above, the pond's level below, its warning level as a ribbon --------------
 
-const BARS = 86;
+const MOST_BARS = 86;
 
 export function strip(svg, history, at) {
   if (history.length === 0) return;
   const [first, last] = [history[0].t, history.at(-1).t];
   const place = (t) => ((t - first) / Math.max(1, last - first)) * 860;
-  const bars = Array.from({ length: BARS }, () => 0);
+  const bars = Array.from({ length: Math.min(MOST_BARS, history.length) }, () => 0);
+  const step = 860 / bars.length;
   for (const each of history) {
-    const bin = Math.min(BARS - 1, Math.floor((place(each.t) / 860) * BARS));
+    const bin = Math.min(bars.length - 1, Math.floor(place(each.t) / step));
     bars[bin] = Math.max(bars[bin], each.rain);
   }
   const most = Math.max(20, ...bars);
@@ -160,7 +161,7 @@ export function strip(svg, history, at) {
     if (ribbon.at(-1)?.level !== each.pond) ribbon.push({ level: each.pond, from: place(each.t) });
   }
   svg.replaceChildren(
-    ...bars.map((rain, i) => el("rect", { class: "bar", x: i * 10 + 1, y: 0, width: 8, height: (rain / most) * 60 })),
+    ...bars.map((rain, i) => el("rect", { class: "bar", x: (i + 0.1) * step, y: 0, width: 0.8 * step, height: (rain / most) * 60 })),
     el("polyline", { class: "true", points: points(history.map((each) => [place(each.t), y(each.true.LV01)])) }),
     el("polyline", { class: "believed", points: points(seen.map((each) => [place(each.t), y(each.believed.LV01[0])])) }),
     ...ribbon.map(({ level, from }, i) =>

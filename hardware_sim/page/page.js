@@ -67,6 +67,7 @@ function drawHead(instant) {
   for (const each of document.querySelectorAll("[data-say]")) each.textContent = say(each.dataset.say);
   for (const each of document.querySelectorAll("[data-title]")) each.setAttribute("aria-label", say(each.dataset.title));
   $("lang").textContent = say("other");
+  $("by").placeholder = say("technician");
   $("pond").className = `level ${instant.pond}`;
   $("pond").textContent = instant.pond === "none" ? say("none") : say("pond").replace("%", say(instant.pond));
   $("clock").textContent = `${clock(now.live.instant.t)}  ×${now.facts.rate}`;

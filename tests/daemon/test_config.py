@@ -70,6 +70,7 @@ line = "sky"
 profile = "nmea-gga-gst"
 every = "1 min"
 baseline = { latitude_deg = 36.0, longitude_deg = 116.0, height_m = 84.0 }
+base_station = "1"
 
 [[channel]]
 id = "p"
@@ -221,19 +222,19 @@ MISTAKES: list[tuple[list[tuple[str, str]], str]] = [
      "device[2].line: campbell-metsens300 speaks Modbus; sky is serial")),
     ([('line = "sky"', 'line = "bus"')], "device[3].line: nmea-gga-gst sends by itself"),
     ([('profile = "nmea-gga-gst"', 'profile = "comnav-gpntr"')],
-     "device[3].baseline: is not what comnav-gpntr tells; its origin is a reference\n"
-     "device[3].reference: is missing: displacement of a GNSS receiver counts from it"),
-    ([('profile = "nmea-gga-gst"', 'profile = "rtklib-llh"\nbase_station = "117"')],
+     ("device[3].baseline: is not what comnav-gpntr tells; its origin is a reference\n"
+     "device[3].reference: is missing: displacement of a GNSS receiver counts from it")),
+    ([('profile = "nmea-gga-gst"', 'profile = "rtklib-llh"')],
      "device[3].base_station: cannot be checked: rtklib-llh does not tell it"),
     ([('from = "gnss1.east"', 'derive = { kind = "axis", toward = "downstream", east = "p", up = "p" }')],
-     "channel[2].derive: north is missing\n"
+     ("channel[2].derive: north is missing\n"
      "channel[2].derive: up has no part in downstream\n"
      "channel[2].derive: there is no channel ''\n"
      "channel[2].derive: needs downstream_azimuth_deg, its own or that of its section\n"
-     "channel[2].unit: it is in mm; the formula needs kPa"),
+     "channel[2].unit: it is in mm; the formula needs kPa")),
     ([('from = "gnss1.east"',
        'section = "2-2"\nderive = { kind = "axis", toward = "left-bank", east = "p", north = "p" }'),
-      ('[[section]]', '[[section]]\nring_dyke = true\ndownstream_azimuth_deg = 105'),
+      ("[[section]]", "[[section]]\nring_dyke = true\ndownstream_azimuth_deg = 105"),
       ('unit = "mm"', 'unit = "kPa"')],
      "channel[2].derive.toward: section 2-2 is of a ring dyke: it has no left bank"),
     ([('pond = "n"\nsection = "2-2"', 'pond = "m"\nsection = "2-2"')], "channel[0].pond: there is no pond 'm'"),
@@ -341,6 +342,8 @@ ADVICE: list[tuple[list[tuple[str, str]], str]] = [
     ([("mqtts://", "mqtt://")], "uplink[0].url: is not encrypted: anybody on the way can read and change what is sent"),
     ([('settle = "receipt"', 'settle = "receipt"\nca = "/no/ca.pem"')], "uplink[0].ca: there is no file /no/ca.pem"),
     ([("[[output]]", '[[line]]\nid = "spare"\nkind = "tcp"\naddress = "a:1"\n[[output]]')], "line[3]: has no device"),
+    ([('base_station = "1"', "")],
+     "device[3].base_station: is missing: another base station after a restart would go unnoticed"),
     ([("kpa_per_celsius = 0.1319", "kpa_per_celsius = 0.0")],
      "channel[0].temperature: is not used: the calibration does not correct with it"),
     ([], ("device[0].profile: wenkon-vtn416 rests in part on facts from no manual (inferred): compare with the "

@@ -127,6 +127,15 @@ def test_only_what_is_settled_or_old_is_packed_and_the_newest_stays_loose(tmp_pa
     store.close()
 
 
+def test_drafts_are_what_batches_were_made_from_packed_or_not(tmp_path: Path) -> None:
+    store = filled(tmp_path, 100)
+    before = list(store.drafts())
+    assert pack_all(store) > 60
+    assert list(store.drafts()) == before
+    assert before[70][1].mono_ns == before[70][1].time_ns
+    store.close()
+
+
 def test_trimming_takes_packs_as_a_whole(tmp_path: Path) -> None:
     store = filled(tmp_path)
     before = list(store.walk())

@@ -99,19 +99,8 @@ print("done", flush=True)
 def cycle_killed_at(folder: Path, calls: str, nth: int) -> tuple[bool, int]:
     """One whole life under strace, killed at its nth call of `calls`: whether it ended by itself, what it acked."""
     inject = f"inject={calls}:signal=KILL:when={nth}"
-    command = [
-        "strace",
-        "-f",
-        "-qq",
-        "-e",
-        "trace=none",
-        "-e",
-        inject,
-        sys.executable,
-        "-c",
-        CYCLE,
-        str(folder),
-    ]
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject]
+    command += [sys.executable, "-c", CYCLE, str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     said = done.stdout.decode().split("\n")[:-1]
     seqs = [int(word) for word in said if word.isdigit()]
@@ -119,7 +108,7 @@ def cycle_killed_at(folder: Path, calls: str, nth: int) -> tuple[bool, int]:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("calls", ["pwrite64", "fdatasync", "ftruncate", "unlink"])
+@pytest.mark.parametrize("calls", ["pwrite64", "fdatasync", "ftruncate"])
 def test_kill_9_at_every_nth_system_call_of_one_cycle(tmp_path: Path, calls: str) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
@@ -135,6 +124,7 @@ def test_kill_9_at_every_nth_system_call_of_one_cycle(tmp_path: Path, calls: str
         assert store.last_seq >= acked
         assert first_bad(store.walk(), store._gone) is None
         store.close()
+    assert nth > 2, "strace did not kill"
     print(f"kill -9 at each {calls} of a cycle: {nth} lives, 0 lost")  # noqa: T201
 
 

@@ -80,7 +80,7 @@ class RtuServer:
         self.requests: list[bytes] = []
         self.plan: Callable[[bytes], Plan] = lambda request: [(0.0, answer(request))]
         self.last_moment_s = float("inf")  # a device never answers later than its slowest reply
-        self._asked = 0.0
+        self._asked: dict[bytes, float] = {}
         self._received = b""
         self._loop = asyncio.get_running_loop()
         self._plug()
@@ -92,12 +92,15 @@ class RtuServer:
         self.port = os.ttyname(self._keeper)
         self._loop.add_reader(self.master, self._readable)
 
-    def watch(self, line: Line) -> None:
+    def watch(self, line: Line, also: Callable[[str, bytes, float], None] | None = None) -> None:
         """Count the slowest reply from the moment the line sends, whatever the event loop does between."""
 
-        def trace(direction: str, _time_ns: int, _bytes: bytes) -> None:
+        def trace(direction: str, _time_ns: int, bytes_: bytes) -> None:
+            now = self._loop.time()
             if direction == "tx":
-                self._asked = self._loop.time()
+                self._asked[bytes_] = now
+            if also is not None:
+                also(direction, bytes_, now)
 
         line.on_trace = trace
 
@@ -125,9 +128,9 @@ class RtuServer:
             request, self._received = self._received[:8], self._received[8:]
             assert crc(request[:6]) == request[6:]
             self.requests.append(request)
-            not_after = self._asked + self.last_moment_s
+            not_after = self._asked.pop(request, self._loop.time()) + self.last_moment_s
             for delay_s, reply in self.plan(request):
                 if delay_s:
                     self._loop.call_later(delay_s, self.send, reply, not_after)
                 else:
-                    self.send(reply)
+                    self.send(reply, not_after)

@@ -143,6 +143,16 @@ def test_no_decoder_raises_or_makes_a_number_of_noise(id_: str) -> None:
     check()
 
 
+def test_which_receivers_name_their_base_station_and_what_their_displacement_counts_from() -> None:
+    known = {id_: profile.load(id_) for id_ in GNSS}
+    assert {id_ for id_, its in known.items() if codecs.names_base(its)} == {
+        "comnav-gpntr", "nmea-gga-gst", "septentrio-basevectorgeod", "ublox-relposned",
+    }  # fmt: skip
+    assert {id_ for id_, its in known.items() if codecs.origin_of(its) is Baseline} == {
+        "nmea-gga-gst", "rtklib-llh", "rtklib-xyz", "trimble-ggk", "ublox-hpposllh",
+    }  # fmt: skip
+
+
 def test_the_page_of_the_profiles_has_every_name_a_field_can_have_and_every_codec() -> None:
     page = (profile.BUILT_IN / "README.md").read_text()
     for name in (*sentences.VOCABULARY, *codecs.CODECS, *POSITION_POINTS):

@@ -116,10 +116,14 @@ async def test_row_10_while_the_disk_fails_batches_go_to_memory_and_then_to_the_
             stream = spool.stream
             replaced = spool.replaced
             await spool.commit([draft(1)])
+            news = spool.subscribe()
             await spool.settle("up", [(1, 1)])
             faults.fail("sync", "open", code=apsw.SQLITE_IOERR_FSYNC)
             for n in range(2, 30):
                 await spool.commit([draft(n)], [("a", b"%d" % n)])
+                if n == 5:  # who waits for news hears of the new stream though its seqs are lower
+                    assert await asyncio.wait_for(news.wait(), 1) is False
+                    assert news.seq == 5
             assert spool.trouble
             assert spool.stream != stream
             assert replaced.is_set()

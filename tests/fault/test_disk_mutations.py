@@ -12,6 +12,7 @@ from daemon import packs, store_file
 from daemon.archive import Archive, first_bad
 from daemon.seal import envelope
 from daemon.store import Draft, Store
+from daemon.store_rows import StoreRows
 from tests.daemon import test_spool_power as power
 from tests.fault import test_disk_lies as lies
 
@@ -53,18 +54,18 @@ def test_settled_ranges_outside_the_transaction_are_found(
     """The rows are deleted in one commit and written in another: a cut between them forgets."""
 
     @contextlib.contextmanager
-    def no_transaction(self: Store) -> Iterator[None]:
+    def no_transaction(self: StoreRows) -> Iterator[None]:
         yield
 
     settle = Store._settle
 
     def torn(self: Store, uplink: str, pairs: list[tuple[int, int]]) -> None:
-        writing = Store._writing
-        Store._writing = no_transaction  # type: ignore[method-assign]
+        writing = StoreRows._writing
+        StoreRows._writing = no_transaction  # type: ignore[method-assign]
         try:
             settle(self, uplink, pairs)
         finally:
-            Store._writing = writing  # type: ignore[method-assign]
+            StoreRows._writing = writing  # type: ignore[method-assign]
 
     faults = found(tmp_path, monkeypatch, lambda patch: patch.setattr(Store, "_settle", torn))
     assert "forgot what was settled" in faults

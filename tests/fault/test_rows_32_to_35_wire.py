@@ -12,7 +12,7 @@ from drivers.framing import RtuFraming
 from drivers.line import Line
 from drivers.wire import SerialWire
 from tests.drivers.rtu_server import Mode, RtuServer, adu, answer, data, read
-from tests.drivers.test_line_campaign import MISATTRIBUTED, campaign
+from tests.drivers.test_line_campaign import HELD_BACK, MISATTRIBUTED, campaign
 from tests.fault.bus import polled, share
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ LINES, REQUESTS = 24, 1200
 
 
 def told(tally: Counter[str]) -> str:
-    asked = sum(tally.values())
-    return f"{tally[MISATTRIBUTED]} of {asked:,} requests misattributed, {tally['right']:,} answered right"
+    asked, held = sum(tally.values()), tally[HELD_BACK]
+    text = f"{tally[MISATTRIBUTED]} of {asked:,} requests misattributed, {tally['right']:,} answered right"
+    return text + f" ({held} disturbed by the machine's own load)" * bool(held)
 
 
 @pytest.mark.fault(

@@ -43,7 +43,8 @@ pytestmark = pytest.mark.timeout(120)
 def holds_under_way(daemon: Daemon) -> int:
     """How many levels are being held at the moment, as the store has it."""
     states = rows(daemon.store / "spool.db", "SELECT body FROM state WHERE name LIKE 'level:%'")
-    return sum(since is not None for (body,) in states for since in json.loads(body)[2:])
+    sides = [side for (body,) in states for side in json.loads(body)[2:]]
+    return sum(since is not None for side in sides for since in side[2:])
 
 
 async def killed_again_and_again(bench: Bench, daemon: Daemon) -> tuple[dict[int, str], int]:
@@ -92,12 +93,13 @@ def judged_again(stored: list[Batch], channel: str, levels: Levels) -> list[tupl
     """The same from the stored readings alone, by a judge that was never interrupted."""
     limits = {n: limit for n, name in enumerate(LEVELS) if n and (limit := getattr(levels, name)) is not None}
     twin = LevelTwin(levels.rising, limits, levels.hysteresis, round(levels.hold_s * 1e9))
-    moves = []
+    moves: list[tuple[str, str]] = []
     for reading in readings(stored, channel):
         if reading["value"] is not None:
             time_ns = round(datetime.fromisoformat(reading["time"]).timestamp() * 1000) * 1_000_000
             change = twin.judge(time_ns, reading["value"], certain=reading["quality"] == "good")
-            if change is not None:
+            held = bool(moves) and moves[-1][1] == "red"  # red stays: nobody closes it here
+            if change is not None and not held:
                 moves.append((reading["time"], LEVELS[change[1]]))
     return moves
 
