@@ -321,7 +321,7 @@ class AdviceTable:
         exclusive_min=0.0,
     )
     onset: bool = _key(
-        "onset of acceleration, and then the time of failure with its interval; needs the trend",
+        "for displacement: steps, onset of acceleration, time of failure with its interval; needs the trend",
         "true",
         default=False,
     )

@@ -6,7 +6,8 @@ routine polls and takes its turn in the same task, so nobody else ever touches t
 
 A device that was well and fails is asked a second time for the same tick, after all others of that tick. One
 that stays silent rests after each attempt: 4, 16, then 20 times the bus time the attempt took, less some
-jitter. That bounds a dead device to a twentieth of the bus, and its return to 20 unanswered requests.
+jitter. That bounds a dead device to a twentieth of the bus, and its return to 20 unanswered requests. Several
+dead ones take turns and share a fifth of the bus, so that half a line may die and the rest not feel it.
 
 `StreamLine` listens to a device that speaks by itself, and says so for each tick in which nothing came.
 """
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 JOBS = 16  # on-demand work waiting for a line; a further one is refused
+CROWD = 4  # after each attempt on a silent device the other silent ones rest so many times what it took
+SUSPECTS = 3  # so many devices at once may be asked a second time for a tick
 REOPEN_FIRST_S, REOPEN_MOST_S = 0.2, 3.0
 BEAT_S = 1.0  # a line's task shows at least so often that it is alive, and looks after its port
 PATIENCE_S = 30.0  # and is taken for hung after so long without, beyond what asking its devices may take
@@ -207,18 +210,18 @@ class PolledLine:
                 self._rest(unit, unit.wake_s - uptime_s)
 
     def _rest(self, unit: PolledUnit, real_s: float) -> None:
-        unit.rest_until = self._clock.schedule_ns() + int(real_s * NS * self._clock.rate)
+        until_ns = self._clock.schedule_ns() + int(real_s * NS * self._clock.rate)
+        unit.rest_until = max(unit.rest_until, until_ns)
 
     def _not_asked(self, unit: PolledUnit, what: What, tick_ns: int, ticks: int) -> None:
         if what is What.BACK_OFF:
             self._missing(unit, tick_ns, Quality.BACK_OFF if unit.up is False else Quality.BUSY)
             unit.served()
-        elif not self._line.is_open:
-            self._missing(unit, tick_ns, Quality.LINE_DOWN)
-        else:
+            return
+        if self._line.is_open:
             self._observer.overrun(self.id, ticks)
-            self._missing(unit, tick_ns, unit.why)
-            unit.again, unit.why = False, Quality.OVERRUN
+        self._missing(unit, tick_ns, unit.why if self._line.is_open else Quality.LINE_DOWN)
+        unit.again, unit.why = False, Quality.OVERRUN
 
     async def _wait(self) -> None:
         """Until the next tick, the next piece of work, or the time to open a lost port."""
@@ -265,8 +268,8 @@ class PolledLine:
         except DeviceError as error:
             reason = error.quality.name.lower().replace("_", "-")
             self._observer.device_error(self.id, unit.driver.device, reason)
-            if unit.up and not unit.failures and not unit.again:
-                unit.again, unit.yields, unit.why = True, True, error.quality
+            if self._deserves_a_second_try(unit):
+                unit.again, unit.yields, unit.why = True, self._clock.schedule_ns(), error.quality
                 return True
             took_s = loop.time() - began_s
             self._failed(unit, error, took_s, max(took_s, self._line.busy_s - busy_s))
@@ -280,6 +283,11 @@ class PolledLine:
                 self._missing(unit, tick_ns, Quality.BUSY)
         return False
 
+    def _deserves_a_second_try(self, unit: PolledUnit) -> bool:
+        """One failure of a device that was well; where many fail at once the line has failed."""
+        suspects = sum(each.up is True and each.yields > 0 for each in self._units)
+        return unit.up is True and not unit.yields and suspects < SUSPECTS
+
     def _missing(self, unit: PolledUnit, tick_ns: int, why: Quality) -> None:
         _tell_missing(self._observer, self._clock, unit.driver.blocks, tick_ns, why)
 
@@ -289,7 +297,7 @@ class PolledLine:
         """False where the answer proves only that power is back, and the device must wake first."""
         self._reopen.heard()
         was, unit.up = unit.up, True
-        unit.failures, unit.rest_until, unit.yields = 0, 0, False
+        unit.failures, unit.rest_until, unit.yields = 0, 0, 0
         if was is not True:
             self._observer.device_state(self.id, unit.driver.device, up=True, error="")
         if was is False and unit.wake_s:
@@ -303,10 +311,14 @@ class PolledLine:
         Of that, `took_s` have passed; the rest is silence that the line still keeps.
         """
         unit.failures += 1
-        unit.yields = True
+        unit.yields = self._clock.schedule_ns()
+        silence_s = cost_s - took_s
+        for each in self._units:
+            if each.up is False and each is not unit:
+                self._rest(each, silence_s + CROWD * cost_s)
         if unit.failures == 1 and not self._line.noisy:
             return
-        self._rest(unit, cost_s - took_s + back_off(unit.failures, self._random.random()) * cost_s)
+        self._rest(unit, silence_s + back_off(unit.failures, self._random.random()) * cost_s)
         if unit.up is not False:
             unit.up = False
             self._observer.device_state(self.id, unit.driver.device, up=False, error=str(error))
@@ -320,7 +332,12 @@ class PolledLine:
             log.warning("line %s is full of bytes that answer nothing: noise, or another master", self.id)
         else:
             log.info("line %s is quiet again", self.id)
-            for unit in self._units:
+            self._ask_anew()
+
+    def _ask_anew(self) -> None:
+        """What kept the devices silent is gone, perhaps: nobody rests any longer."""
+        for unit in self._units:
+            if unit.up is False:
                 unit.rest_until = 0
 
     async def _must_open(self) -> None:
@@ -340,6 +357,7 @@ class PolledLine:
             self._line_state(up=False, error=str(error))
             return False
         self._line_state(up=True, error="")
+        self._ask_anew()
         return True
 
     def _line_state(self, *, up: bool, error: str) -> None:

@@ -41,7 +41,8 @@ class Slot:
         due: the tick to serve next.
         every: the period at that tick.
         rest_until: it is not asked before.
-        yields: it failed lately and goes behind its equals.
+        yields: when it failed, if that was the last it did: it goes behind its equals, the longest waiting
+            first among its like. 0: it is well.
     """
 
     __slots__ = ("_rhythm", "due", "every", "rest_until", "yields")
@@ -51,7 +52,7 @@ class Slot:
         self.every = every
         self.due = 0
         self.rest_until = 0
-        self.yields = False
+        self.yields = 0
 
     @property
     def deadline(self) -> int:
@@ -125,7 +126,7 @@ class Schedule(Generic[SlotT]):
     def turn(self, now: int) -> Turn[SlotT] | None:
         """What is to be done at `now`; None before `next_release`."""
         first: SlotT | None = None
-        first_key = (0, False)
+        first_key = (0, 0)
         for slot in self.slots:
             if slot.due > now:
                 continue

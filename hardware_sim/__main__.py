@@ -19,10 +19,14 @@ from hardware_sim.bench import Bench
 from hardware_sim.clock import BenchClock
 from hardware_sim.platform import Platform
 from hardware_sim.receiver import Receiver
+from hardware_sim.recording import NotPlayable, load
 from hardware_sim.scenario import Outage, Scenario, ScenarioWrong
+from hardware_sim.table import TableLine, TableWrong, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from hardware_sim.recording import Playback
 
 _T = TypeVar("_T")
 _WRONG_USAGE = 2
@@ -65,6 +69,17 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--platform-port", type=int, default=0, help="default: a free one")
     parser.add_argument(
+        "--recording",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a line as `pondwatch trace` recorded it, called replay-LINE; may be repeated",
+    )
+    parser.add_argument(
+        "--table", type=Path, metavar="CSV", help="history behind a Modbus TCP logger, line `table`"
+    )
+    parser.add_argument(
         "--page",
         type=_argument(_port),
         nargs="?",
@@ -100,9 +115,17 @@ async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
     receiver = Receiver(options.platform_store)
     clock = options.clock or BenchClock.starting_now(options.speed)
     platform = Platform(receiver, port=options.platform_port)
+    played: list[Playback | TableLine] = [load(path, options.run_dir) for path in options.recording]
+    if options.table is not None:
+        played.append(TableLine("table", read(options.table)))
     try:
         async with Bench(
-            scenario, options.run_dir, clock, outages=options.platform_outage, platform=platform
+            scenario,
+            options.run_dir,
+            clock,
+            outages=options.platform_outage,
+            platform=platform,
+            played=played,
         ) as bench:
             for name, address in bench.addresses.items():
                 print(f"line      {name:<10} {address}")
@@ -131,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     try:
         asyncio.run(_run(options, Scenario.load(options.scenario)))
-    except ScenarioWrong as error:
+    except (ScenarioWrong, NotPlayable, TableWrong) as error:
         print(f"bench: {error}", file=sys.stderr)
         return _WRONG_USAGE
     except OSError as error:

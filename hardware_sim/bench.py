@@ -33,6 +33,7 @@ from hardware_sim.instruments.wenkon_vtn416 import Vtn416
 from hardware_sim.platform import Platform
 from hardware_sim.receiver import Receiver
 from hardware_sim.sensors import Sensor
+from hardware_sim.table import TableLine
 from hardware_sim.wires import ModbusTcpWire, NmeaPtyWire, RtuWire, Wire
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from hardware_sim.clock import BenchClock
+    from hardware_sim.recording import Playback
     from hardware_sim.scenario import Outage, PlannedFault, Scenario
 
 _LOGGER_UNIT: Final = 1
@@ -61,6 +63,7 @@ class Bench:
         outages: instead of the scenario's, if not None.
         platform: instead of one with a `Receiver` in memory; entered and left by the bench.
         gnss_every_s: bench seconds between two GNSS instants.
+        played: further lines, made of recordings and tables.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Bench:
         outages: Sequence[Outage] | None = None,
         platform: Platform | None = None,
         gnss_every_s: float = 10.0,
+        played: Sequence[Playback | TableLine] = (),
     ) -> None:
         self.scenario = scenario
         self.run_dir = run_dir
@@ -80,6 +84,7 @@ class Bench:
         self.faults: dict[str, str] = {}  # what is in force: target -> fault
         self._outages = scenario.outage if outages is None else outages
         self._gnss_every_s = gnss_every_s
+        self._played = played
         self._began_s = clock.now_s()
         self.played_s = self._began_s  # since when the present scenario runs
         course = scenario.course
@@ -91,7 +96,7 @@ class Bench:
         self._control = ControlSocket(run_dir / "bench.sock", self)
         self._stack = contextlib.AsyncExitStack()
         self._group = asyncio.TaskGroup()
-        self._speaking: asyncio.Task[None] | None = None
+        self._speaking: list[asyncio.Task[None]] = []
         self._staged: list[asyncio.Task[None]] = []
 
     def _build_wires(self) -> None:
@@ -119,6 +124,8 @@ class Bench:
         }
         self._gnss_wire = NmeaPtyWire(self.run_dir / "gnss-1")
         self.lines: dict[str, Wire] = {**self._modbus, "gnss-1": self._gnss_wire}
+        for each in self._played:
+            self.lines[each.name] = each.wire
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -140,7 +147,9 @@ class Bench:
             await self._control.open()
             await stack.enter_async_context(self._group)
             stack.callback(self._end_tasks)
-            self._speaking = self._group.create_task(self._speak(), name="gnss-1")
+            self._speaking = [self._group.create_task(self._speak(), name="gnss-1")]
+            for each in self._played:
+                self._speaking.append(self._group.create_task(each.play(self.clock), name=each.name))
             self._stage_all(self._outages)
             self._stack = stack.pop_all()
         return self
@@ -168,8 +177,11 @@ class Bench:
         """What can be broken, and the kinds of fault it can have."""
         found: dict[str, frozenset[str]] = {}
         for name in self.lines:
-            found[name] = faults.OF_LINES | (faults.OF_GNSS if name == "gnss-1" else frozenset())
-            if name in self._modbus:
+            found[name] = frozenset({"unplug"})
+            if name == "gnss-1":
+                found[name] = faults.OF_LINES | faults.OF_GNSS
+            elif name in self._modbus:
+                found[name] = faults.OF_LINES
                 rtu = faults.OF_UNITS if name == "rs485-1" else faults.OF_UNITS - faults.RTU_ONLY
                 for unit in self._modbus[name].station.instruments:
                     target = f"{name}/{unit}"
@@ -205,7 +217,7 @@ class Bench:
         line = self.lines[name]
         if name == "gnss-1":
             self.gnss.fault = fault
-        else:
+        elif name in self._modbus:
             self._modbus[name].station.cut = fault is not None and fault.kind == "cut"
         if fault is not None and fault.kind == "unplug":
             line.unplug()
@@ -237,9 +249,8 @@ class Bench:
         ]
 
     def _end_tasks(self) -> None:
-        for task in (self._speaking, *self._staged):
-            if task is not None:
-                task.cancel()
+        for task in (*self._speaking, *self._staged):
+            task.cancel()
 
     async def _speak(self) -> None:
         """The GNSS receiver: an instant at each multiple of its interval in bench time."""
@@ -269,6 +280,7 @@ class Bench:
             "platform": self.platform.address,
             "control": str(self.run_dir / "bench.sock"),
             "page": page,
+            "tables": {each.name: each.table.columns for each in self._played if isinstance(each, TableLine)},
             "piezometers": [asdict(sheet) for sheet in site.PIEZOMETERS],
             "gnss_origin": asdict(site.GNSS_ORIGIN),
             "radar_zero_elevation_m": site.RADAR_ZERO_ELEVATION_M,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -30,6 +31,7 @@ SITE_FILE = Path("config/demo.toml")
 START_S = 30.0  # bench and daemon must be up by then
 SETTLE_S = 20.0  # at the end the platform may take so long to receipt the rest
 REFRESH_S = 0.5
+_PR_SET_PDEATHSIG = 1
 COLOURS = ("red", "orange", "yellow", "blue", "none")
 
 
@@ -88,12 +90,22 @@ async def _process(
     """A child whose output goes to a file under build/run; ended at the latest on the way out."""
     with (RUN_DIR / log).open("wb") as out:
         child = await asyncio.create_subprocess_exec(
-            *command, stdout=out, stderr=out, env={**os.environ, **environment}, start_new_session=True
+            *command,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **environment},
+            start_new_session=True,
+            preexec_fn=_die_with_us,
         )
     try:
         yield child
     finally:
         await _stop(child)
+
+
+def _die_with_us() -> None:
+    """In the child: a demo killed hard takes bench and daemon with it (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _stop(child: asyncio.subprocess.Process) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_LONGEST: Final = 256  # bytes of a frame, clause 2.5.1
+LONGEST: Final = 256  # bytes of a frame, clause 2.5.1
 _FIXED: Final = dict.fromkeys((1, 2, 3, 4, 5, 6), 8)
 _COUNTED: Final = frozenset({15, 16})  # data length in byte 6
 _FN_AT: Final = 1
@@ -55,10 +55,10 @@ class RtuRequests:
         self._held += data
         frames = []
         while (length := self._length()) is not None:
-            if length <= _LONGEST and len(self._held) < length:
+            if length <= LONGEST and len(self._held) < length:
                 break
             candidate = bytes(self._held[:length])
-            if length <= _LONGEST and crc16(candidate[:-2]) == candidate[-2:]:
+            if length <= LONGEST and crc16(candidate[:-2]) == candidate[-2:]:
                 frames.append(candidate)
                 del self._held[:length]
             else:

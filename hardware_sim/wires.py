@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MOST_UNREAD: Final = 256 * 1024  # bytes a TCP client may leave unread
 _MOST_CLIENTS: Final = 32
 _STALE_BYTES: Final = 1024  # some six GNSS instants
-_MBAP: Final = struct.Struct(">HHHB")  # transaction, protocol, length from the unit on, unit
+MBAP: Final = struct.Struct(">HHHB")  # transaction, protocol, length from the unit on, unit
 _MBAP_LENGTHS: Final = range(2, 255)
 _TORN_AFTER_S: Final = 0.25  # a request begun so long ago is not going to be finished
 
@@ -293,8 +293,8 @@ class ModbusTcpWire(TcpWire):
         super().close()
 
     def received(self, held: bytearray, send: Callable[[bytes], None]) -> bool:
-        while len(held) >= _MBAP.size:
-            transaction, protocol, length, unit = _MBAP.unpack_from(held)
+        while len(held) >= MBAP.size:
+            transaction, protocol, length, unit = MBAP.unpack_from(held)
             if protocol != 0 or length not in _MBAP_LENGTHS:
                 return False
             if len(held) < 6 + length:
@@ -303,9 +303,9 @@ class ModbusTcpWire(TcpWire):
             del held[: 6 + length]
 
             def framed(of_unit: int, pdu: bytes, transaction: int = transaction) -> bytes:
-                return _MBAP.pack(transaction, 0, len(pdu) + 1, of_unit) + pdu
+                return MBAP.pack(transaction, 0, len(pdu) + 1, of_unit) + pdu
 
-            self.station.serve(request, unit, request[_MBAP.size :], framed, send)
+            self.station.serve(request, unit, request[MBAP.size :], framed, send)
         return True
 
 

@@ -45,6 +45,8 @@ FAST_Q = 100.0  # the quick follower's wandering, in that of the trend
 ONSET_HOLD_NS = 3 * 3_600_000_000_000
 ONSET_RATE, ONSET_GAIN = 3.0, 3.0  # standard deviations
 MATES = 3  # of a failure domain, beside the channel itself: fewer have no median to speak of
+REMOVED = 2.0  # standard deviations of one reading: a common part beyond is taken away
+SHARED = 2  # in `rate_on`: the whole domain moves at that rate
 COMMON = 3.0  # standard deviations of one reading by which a whole domain must have moved
 FRESH_PERIODS = 3
 STALE_PERIODS, DEAD_PERIODS = 2.5, 6.0
@@ -62,7 +64,7 @@ PARAMS = np.dtype(
         ("flat_ns", "<i8"),  # 0: not armed; the same count for less is nothing
         ("noise", "<i8"),  # 1: armed
         ("resolution", "<f8"),
-        ("onset", "<i8"),  # 1: armed; needs the trend
+        ("onset", "<i8"),  # 1: steps and accelerations are told; needs the trend
         ("period_ns", "<i8"),  # 0: not known
         ("hours", "<i8"),  # row of HOURLY, -1: no forecast of failure
         ("mates_from", "<i8"),  # in `mates`: the other channels of its failure domain
@@ -91,7 +93,7 @@ STATE = np.dtype(
         ("steps", "<i8"),
         ("step", "<f8"),  # size of the last step
         ("step_left", "<i8"),  # samples for which it still stands
-        ("rate_on", "<i8"),  # 1: the rate is beyond its limit
+        ("rate_on", "<i8"),  # 1: the rate is beyond its limit; 2: and the domain moves alike
         ("count", "<f8"),  # the raw count of the last sample
         ("first_t", "<i8"),  # of the first sample
         ("same_t", "<i8"),  # since then the count is the same
@@ -138,6 +140,8 @@ OUT = np.dtype(
         ("recent", "<f8"),
         ("usual", "<f8"),
         ("common", "<f8"),
+        ("common_rate", "<f8"),
+        ("shared", "<i8"),
         ("h05", "<f8"),  # hours left until failure
         ("h50", "<f8"),
         ("h95", "<f8"),
@@ -424,10 +428,11 @@ def noise(s: Any, x: float, p: Any) -> int:
 
 
 @_compiled
-def common_part(t: int, state: Records, params: Records, mates: Any, p: Any) -> float:
-    """Median of what the other live channels of the failure domain are off their own trends; 0 if too few.
+def of_mates(rates: bool, t: int, state: Records, params: Records, mates: Any, p: Any) -> float:  # noqa: FBT001 -- compiled
+    """Median over the other live channels of the failure domain: of their rates, or of what they are off.
 
-    What all rovers of one base station do at once is the base station's doing, or the whole dam's.
+    0 where fewer than `MATES` of them live. What all rovers of one base station do at once is the base
+    station's doing, or the whole dam's.
     """
     count = p.mates_to - p.mates_from
     if count < MATES:
@@ -437,11 +442,12 @@ def common_part(t: int, state: Records, params: Records, mates: Any, p: Any) -> 
     for k in range(p.mates_from, p.mates_to):
         mate = state[mates[k]]
         if mate.n > 0 and abs(t - mate.t) <= FRESH_PERIODS * p.period_ns:
+            value = mate.v if rates else mate.off
             j = live
-            while j > 0 and found[j - 1] > mate.off:
+            while j > 0 and found[j - 1] > value:
                 found[j] = found[j - 1]
                 j -= 1
-            found[j] = mate.off
+            found[j] = value
             live += 1
     if live < MATES:
         return 0.0
@@ -527,7 +533,7 @@ def start(s: Any, x: float, p: Any) -> None:
 
 
 @_compiled
-def movement(s: Any, t: int, x: float, state: Records, params: Records, mates: Any, p: Any) -> int:
+def movement(s: Any, t: int, x: float, state: Records, params: Records, mates: Any, p: Any, o: Any) -> int:
     """Trend, onset, and the part common to the failure domain, which is taken from `x` before; flags."""
     if s.n == 0:
         start(s, x, p)
@@ -535,14 +541,21 @@ def movement(s: Any, t: int, x: float, state: Records, params: Records, mates: A
     dt = (t - s.t) / NS_PER_H
     flags = 0
     if p.mates_to > p.mates_from:
-        s.common = common_part(t, state, params, mates, p)
+        part = of_mates(False, t, state, params, mates, p)  # noqa: FBT003 -- compiled
+        # Little of it is everybody's own noise, and taking that away would let the domain wander as one.
+        s.common = part if abs(part) > REMOVED * sqrt(p.r) else 0.0
         s.off = x - (s.x + s.v * dt)
         x -= s.common
         flags |= common_condition(s, p)
     flags |= trend(s, dt, x, p)
-    flags |= step_condition(s, flags)
     flags |= rate_condition(s, dt, p)
+    if flags & RATE_PRESENT and p.mates_to > p.mates_from:
+        o.common_rate = of_mates(True, t, state, params, mates, p)  # noqa: FBT003 -- compiled
+        if abs(s.v - o.common_rate) <= p.rate_limit:
+            s.rate_on = SHARED
+    o.shared = 1 if s.rate_on == SHARED else 0
     if p.onset:
+        flags |= step_condition(s, flags)
         follow(s, dt, x, p)
         flags |= onset_condition(s, t)
     return flags
@@ -553,11 +566,12 @@ def movement(s: Any, t: int, x: float, state: Records, params: Records, mates: A
 HOURS = 96  # hourly means kept
 TRIES = 120  # candidate times of failure
 SOONEST_H, LATEST_H = 0.5, 2000.0
+POWERS = (0.7, 0.85, 1.0, 1.2, 1.45)  # exponents of the rate: alpha 2.4, 2.2, 2, 1.8, 1.7
 CORRELATED = 3.0  # readings that count as one
 FEWEST = 24  # hourly means for a forecast
-# Median hours left at which it is said, and said again; the first also needs the 95 % below ten days.
+# Median hours left at which it is said, and said again, once all but half a per cent lies within ten days.
 STAGES_H = (72.0, 24.0, 12.0, 6.0)
-SURE_H = 240.0
+SURE_H, UNSURE = 240.0, 5e-3
 OVER_H = 96.0  # median beyond which it is taken back
 WRONG_FIX = 6.0  # sd off each of its four neighbours
 
@@ -615,63 +629,82 @@ def unroll(f: Any, noise_sd: float, h: Any, x: Any, w: Any) -> int:
 
 
 @_compiled
+def fitted(h: Any, x: Any, w: Any, n: int, left: float, m: float) -> tuple[float, float]:
+    """Slope and sum of squares left of the fit of x to the integral of (left - h)^-m, scaled to rate 1/left now."""
+    sw = sg = sx = sgg = sgx = sxx = 0.0
+    for i in range(n):
+        ratio = (left - h[i]) / left
+        g = -log(ratio) if m == 1.0 else (ratio ** (1.0 - m) - 1.0) / (m - 1.0)
+        y = x[i] - x[0]
+        sw += w[i]
+        sg += w[i] * g
+        sx += w[i] * y
+        sgg += w[i] * g * g
+        sgx += w[i] * g * y
+        sxx += w[i] * y * y
+    across = sgg - sg * sg / sw
+    if across <= 0.0:
+        return 0.0, 0.0
+    slope = (sgx - sg * sx / sw) / across
+    return slope, sxx - sx * sx / sw - slope * slope * across
+
+
+@_compiled
 def time_left(h: Any, x: Any, w: Any, n: int, sign: float, quantiles: Any) -> float:
     """5, 50 and 95 % of the hours left until failure, by profile likelihood; the rate now, or 0: no forecast.
 
-    d(t) = c0 - c2 ln((t_f - t) / (t_f - t_s)), c2 of the movement's sign (Fukuzono 1985 with alpha = 2, in
-    displacement). Candidates are spread evenly in the logarithm; inf: beyond the last of them.
+    The rate goes as (t_f - t)^-m, m = 1 / (alpha - 1) (Voight 1988; alpha = 2 is Fukuzono's line of the inverse
+    velocity), of the movement's sign. Nobody knows alpha beforehand, so every exponent has its say. Candidates
+    are spread evenly in the logarithm; inf: beyond the last of them. quantiles[3] is the share of what lies
+    beyond `SURE_H`.
     """
     total = 0.0
     for i in range(n):
         total += w[i]
     if total < FEWEST:
         return 0.0
-    likelihood, slope = np.empty(TRIES), np.empty(TRIES)
-    best, at = -inf, -1
+    likelihood = np.empty((TRIES, len(POWERS)))
+    best, rate = -inf, 0.0
     step = log(LATEST_H / SOONEST_H) / (TRIES - 1)
     for j in range(TRIES):
         left = SOONEST_H * exp(step * j)
-        sg = sx = sgg = sgx = sxx = 0.0
-        for i in range(n):
-            g = -log((left - h[i]) / (left - h[0]))
-            sg += w[i] * g
-            sx += w[i] * x[i]
-            sgg += w[i] * g * g
-            sgx += w[i] * g * x[i]
-            sxx += w[i] * x[i] * x[i]
-        likelihood[j] = -inf
-        across = sgg - sg * sg / total
-        if across <= 0.0:
-            continue
-        slope[j] = (sgx - sg * sx / total) / across
-        rest = sxx - sx * sx / total - slope[j] * slope[j] * across
-        if slope[j] * sign <= 0.0 or rest <= 0.0:
-            continue
-        likelihood[j] = -0.5 * total / CORRELATED * log(rest)
-        if likelihood[j] > best:
-            best, at = likelihood[j], j
-    if at < 0:
+        for k in range(len(POWERS)):
+            m = POWERS[k]
+            slope, rest = fitted(h, x, w, n, left, m)
+            likelihood[j, k] = -inf
+            if slope * sign <= 0.0 or rest <= 0.0:
+                continue
+            likelihood[j, k] = -0.5 * total / CORRELATED * log(rest)
+            if likelihood[j, k] > best:
+                best, rate = likelihood[j, k], slope / left
+    if rate == 0.0:
         return 0.0
-    mass = 0.0
+    mass, unsure = 0.0, 0.0
+    share_of = np.empty(TRIES)
     for j in range(TRIES):
-        likelihood[j] = exp(likelihood[j] - best)
-        mass += likelihood[j]
+        share_of[j] = 0.0
+        for k in range(len(POWERS)):
+            share_of[j] += exp(likelihood[j, k] - best)
+        mass += share_of[j]
+        if SOONEST_H * exp(step * j) > SURE_H:
+            unsure += share_of[j]
+    quantiles[3] = unsure / mass
     for q in range(3):
         share = 0.05 + 0.45 * q
         quantiles[q] = inf
         cumulated = 0.0
         for j in range(TRIES - 1):
-            cumulated += likelihood[j]
+            cumulated += share_of[j]
             if cumulated >= share * mass:
                 quantiles[q] = SOONEST_H * exp(step * j)
                 break
-    return float(slope[at] / (SOONEST_H * exp(step * at)))
+    return rate
 
 
 @_compiled
 def forecast_condition(f: Any, sign: int, noise_sd: float, o: Any) -> int:
     """After a completed hour of a movement that speeds up: the time left, and whether there is news in it."""
-    quantiles = np.empty(3)
+    quantiles = np.empty(4)
     h, x, w = np.empty(HOURS), np.empty(HOURS), np.empty(HOURS)
     rate = 0.0
     if sign and f.n >= FEWEST:
@@ -681,7 +714,7 @@ def forecast_condition(f: Any, sign: int, noise_sd: float, o: Any) -> int:
         o.h05 = quantiles[0]
         o.h50 = quantiles[1]
         o.h95 = quantiles[2]
-        if quantiles[2] < SURE_H:
+        if quantiles[3] <= UNSURE:
             for j in range(len(STAGES_H)):
                 stage += quantiles[1] < STAGES_H[j]
     if stage > f.stage:
@@ -707,7 +740,7 @@ def disarmed(s: Any, p: Any) -> int:
     if s.noise_on and not p.noise:
         s.noise_on = 0
         flags |= NOISE_GONE
-    if s.step_left and not p.trend:
+    if s.step_left and not p.onset:
         s.step_left = 0
         flags |= STEP_GONE
     if s.rate_on and not p.trend:
@@ -756,7 +789,7 @@ def sample(
     if p.hampel:
         flags |= hampel(s, t, x, p, o)
     if p.trend:
-        flags |= movement(s, t, x, state, params, mates, p)
+        flags |= movement(s, t, x, state, params, mates, p, o)
         o.level = s.x
         o.rate = s.v
         o.rate_sd = sqrt(s.p11)

@@ -1,8 +1,8 @@
 """Corroboration: monitoring points of one section that say the same independently of each other.
 
 Two points of a section under advice at once call for an inspection now. Points count by failure domain: those
-that share a base station, a logger or a barometer count once while their domain is off as a whole, and a
-channel that has fallen silent counts neither among those that agree nor among those that live.
+that share a base station, a logger or a barometer count once while their domain is off as a whole, or moves
+as a whole at their rate, and a channel that has fallen silent counts neither among those that agree nor among those that live.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_rules.advice import words
+from edge_rules.advice.kernels import SHARED
 from edge_rules.advice.messages import Reason, Verdict
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ class Sections:
             if channel.section:
                 self._members.setdefault(channel.section, []).append(channel)
         self._standing: set[tuple[str, Rule]] = set()
+        self._shared: set[str] = set()  # channels that move as their whole domain does
 
     def restore(self, state: Records, responses: Responses) -> None:
         """Take what stands from the state behind it."""
-        self._standing = set()
+        self._standing, self._shared = set(), set()
         fields: tuple[tuple[str, Rule], ...] = (
             ("rate_on", "trend"),
         ("step_left", "step"), ("onset_on", "onset"), ("gap_on", "gap"), ("common_on", "common-mode"),
@@ -45,6 +47,8 @@ class Sections:
             for field, rule in fields:
                 if state[row][field]:
                     self._standing.add((name, rule))
+            if state[row].rate_on == SHARED:
+                self._shared.add(name)
         for row, name in enumerate(responses.ids):
             if responses.state[row].on:
                 self._standing.add((name, "response"))
@@ -64,6 +68,9 @@ class Sections:
 
     def _note(self, verdict: Verdict) -> None:
         key = (verdict.channel, verdict.rule)
+        if verdict.rule == "trend":
+            alike = "shared_rate_per_day" in verdict.evidence
+            (self._shared.add if alike else self._shared.discard)(verdict.channel)
         if verdict.condition == "present":
             self._standing.add(key)
         else:
@@ -78,7 +85,8 @@ class Sections:
             if any((channel.id, rule) in self._standing for rule in _COUNTS):
                 point = channel.monitoring_point or channel.id
                 domain = channel.advice.domain if channel.advice else ""
-                points.setdefault(f"domain {domain}" if self._moved(domain) else point, point)
+                together = self._moved(domain) or channel.id in self._shared
+                points.setdefault(f"domain {domain}" if together else point, point)
         return list(dict.fromkeys(points.values()))
 
     def _moved(self, domain: str) -> bool:

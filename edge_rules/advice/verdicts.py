@@ -253,6 +253,7 @@ def _rate(say: Say, p: Any, o: Any, *, present: bool) -> Verdict:
             "noise": float(p.r) ** 0.5,
             "steps": int(o.steps),
             **_removed(say, o),
+            **({"shared_rate_per_day": float(o.common_rate) * PER_DAY} if present and o.shared else {}),
         },
     )
 
@@ -262,7 +263,7 @@ def _step(say: Say, p: Any, o: Any, *, present: bool) -> Verdict:
     if present:
         reason = words.step(size, kernels.STEP_RUN, say.channel.unit)
     else:
-        reason = words.step_gone() if p.trend else words.DISARMED
+        reason = words.step_gone() if p.onset else words.DISARMED
     return say.verdict(
         "step",
         reason,
@@ -309,7 +310,7 @@ def _forecast(say: Say, p: Any, o: Any, *, present: bool) -> Verdict:
             "hours_5_percent": soon,
             "hours_50_percent": median,
             "hours_95_percent": late,
-            "law": "inverse velocity, alpha 2, profile likelihood of 96 hourly means",
+            "law": "rate ~ (t_f - t)^-1/(alpha-1), alpha 1.7 to 2.4, profile likelihood of 96 hourly means",
         },
     )
 

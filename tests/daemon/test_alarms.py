@@ -325,3 +325,65 @@ def test_every_reason_is_said_in_both_languages() -> None:
     assert said[0].en == "PZ03 phreatic-line: yellow, 85.1235 m against the trigger level 85 m"
     assert said[7].en == "vw1 fault: bad:line-down"
     assert all(r.en for r in said)
+
+
+# -- repeats, evidence, due ----------------------------------------------------------------------------
+
+GROUP_S = 600.0
+
+
+@pytest.mark.parametrize("response", list(WAY))
+@pytest.mark.parametrize(("then", "higher"), [("blue", False), ("yellow", False), ("orange", True)])
+@pytest.mark.parametrize("minutes", [9, 11])
+def test_a_repeat_of_what_people_know_asks_nobody_anew(
+    response: Response, then: Level, higher: bool, minutes: int
+) -> None:
+    the_book = AlarmBook(timezone=SHANGHAI, group_s=GROUP_S)
+    alarm = the_book.observe(PZ03, seen("yellow"))
+    assert alarm is not None
+    do(the_book, alarm, *WAY[response])
+    the_book.observe(PZ03, seen("none", "gone", 10))
+    back = the_book.observe(PZ03, seen(then, minute=10 + minutes))
+    assert back is not None
+    known = response in ("acknowledged", "assigned") and minutes * 60 < GROUP_S and not higher
+    assert back.response == (response if known else "new")
+    assert back.evidence["repeats"] == 1
+    assert back.id == alarm.id
+
+
+def test_repeats_are_counted_and_are_one_alarm() -> None:
+    the_book = AlarmBook(timezone=SHANGHAI, group_s=GROUP_S)
+    the_book.observe(PZ03, seen("yellow"))
+    for minute in range(1, 21, 2):
+        the_book.observe(PZ03, seen("none", "gone", minute))
+        the_book.observe(PZ03, seen("yellow", minute=minute + 1))
+    (alarm,) = the_book.open()
+    assert alarm.evidence["repeats"] == 10
+
+
+def test_what_is_attached_changes_nothing_else_and_the_calls_stay_until_it_rings_anew() -> None:
+    the_book, alarm = raised()
+    attached = the_book.attach(alarm.id, {"called": ["a"]}, reasons.Reason("再", "again"))
+    assert the_book.find(alarm.id) == attached
+    assert (attached.time, attached.response, attached.reason.en) == (alarm.time, "new", "again")
+    unknown = the_book.observe(PZ03, seen("yellow", "unknown", 1))
+    assert unknown is not None
+    assert unknown.evidence["called"] == ["a"]
+    higher = the_book.observe(PZ03, seen("red", minute=2))
+    assert higher is not None
+    assert "called" not in higher.evidence
+    with pytest.raises(NotAllowed, match="no open alarm"):
+        the_book.attach("channel:x:1", {})
+
+
+def test_who_knows_better_says_when_an_alarm_is_due() -> None:
+    the_book = AlarmBook(timezone=SHANGHAI, due=lambda time_ns: time_ns + 60 * MIN)
+    alarm = the_book.observe(PZ03, seen("yellow"))
+    assert alarm is not None
+    assert alarm.due == "2026-11-23T02:00:00.000Z"
+    sooner = Observation("none", "present", MORNING, WHY, due_ns=MORNING + MIN)
+    asked = the_book.observe(Subject("advice", "x"), sooner)
+    assert asked is not None
+    assert asked.due == "2026-11-23T01:01:00.000Z"
+    assert the_book.of(Subject("advice", "x")) == asked
+    assert the_book.of(Subject("advice", "y")) is None

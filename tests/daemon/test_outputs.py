@@ -122,7 +122,7 @@ async def test_a_relay_that_does_not_answer_is_told_once_and_tried_until_it_foll
             assert len(bench.faults) == 1
             assert not output.settled
             bench.wire.station.set_fault(UNIT, None)
-            await until(lambda: bench.sounds(), "it sounds")
+            await until(bench.sounds, "it sounds")
             await until(lambda: len(bench.faults) == 2, "and that is told")
         assert bench.faults[1] == ""
 
@@ -133,7 +133,7 @@ async def test_a_pulse_is_repeated_while_it_is_wanted_and_the_last_one_ends_by_i
         output.want(True)
         async with running(output):
             for _ in range(3):
-                await until(lambda: bench.sounds(), "a pulse")
+                await until(bench.sounds, "a pulse")
                 await until(lambda: not bench.sounds(), "its end")
             assert output.verified is True
             output.want(False)
@@ -149,12 +149,12 @@ async def test_a_new_ring_between_two_pulses_does_not_wait_for_the_next(tmp_path
         output = bench.output("pulse", "pulse1", every_s=60.0)
         output.want(True)
         async with running(output):
-            await until(lambda: bench.sounds(), "the first pulse")
+            await until(bench.sounds, "the first pulse")
             await until(lambda: not bench.sounds(), "its end")
             output.want(False)
             await asyncio.sleep(0.05)
             output.want(True)
-            await until(lambda: bench.sounds(), "another pulse", within_s=1.0)
+            await until(bench.sounds, "another pulse", within_s=1.0)
 
 
 async def test_a_watchdog_relay_is_held_as_long_as_somebody_holds_it_and_drops_after(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_a_watchdog_relay_is_held_as_long_as_somebody_holds_it_and_drops_a
         output = bench.output("watchdog", "pulse1", every_s=0.1)
         output.want(True)
         async with running(output):
-            await until(lambda: bench.sounds(), "it closes")
+            await until(bench.sounds, "it closes")
             end_s = time.monotonic() + 1.0
             while time.monotonic() < end_s:
                 assert bench.sounds()

@@ -58,7 +58,7 @@ def play(
         if turn.what is What.ASK:
             now += loads[i].cost
             failures[i] = failures[i] + 1 if fails(i, began) else 0
-            turn.slot.yields = failures[i] > 0
+            turn.slot.yields = now if failures[i] else 0
             turn.slot.rest_until = now + int(back_off(failures[i], random.random()) * loads[i].cost)
         if turn.what is not What.OVERRUN:
             turn.slot.served()

@@ -103,6 +103,31 @@ async def test_row_37_one_dead_unit_of_32_on_a_serial_line(figure: Figure) -> No
 
 
 @pytest.mark.fault(
+    row=37, fault="half of the units of a serial line dead", injected="16 of 32 never answer; period 0.8 s, timeout 50 ms",
+    holds="the others at least 99 % of polls on time; the dead ones together at most a fifth of the bus",
+)  # fmt: skip
+async def test_row_37_sixteen_dead_units_of_32_leave_the_others_their_time(figure: Figure) -> None:
+    dead, units = range(1, 33, 2), range(1, 33)
+    server = RtuServer()
+    server.plan = lambda request: [] if request[0] in dead else [(REPLY_S, answer(request))]
+    line = Line(SerialWire(server.port, Mode()), RtuFraming(), "half dead")
+    async with polled(line, units, every_s=0.8, timeout_s=0.05) as bus:
+        async with asyncio.timeout(20):
+            while sum(not up for up in bus.record.health.values()) < len(dead):
+                await asyncio.sleep(0.01)
+        begun_ns = bus.clock.schedule_ns()
+        await asyncio.sleep(6.0)
+        ended_ns = bus.clock.schedule_ns()
+        good, ticks = bus.on_time([unit for unit in units if unit not in dead], begun_ns)
+    server.close()
+    tries = [one for unit in dead for one in bus.devices[unit].asked if begun_ns <= one.began_ns < ended_ns]
+    used = sum(one.bus_s for one in tries) / ((ended_ns - begun_ns) / NS)
+    figure(f"others {share(good, ticks)} polls on time, dead ones {100 * used:.0f} % of the bus")
+    assert good >= 0.99 * ticks
+    assert used <= 0.21  # one attempt more or less in the time looked at
+
+
+@pytest.mark.fault(
     row=37, fault="one dead unit of 5 behind one TCP address",
     injected="the gateway answers nothing for the unit; period 0.2 s, timeout 50 ms",
     holds="the same; thingsboard-gateway delivers 2 of 86 samples here",

@@ -122,11 +122,17 @@ async def pond(folder: Path) -> AsyncIterator[tuple[Wire, WaveshareRelay, Daemon
             os.kill(rules, signal.SIGSTOP)
             # No write to any file succeeds any more: the kernel answers EFBIG.
             resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (0, 0))
-            await until(lambda: "the store" in daemon.last_words(), "the store fails")
+            await until(lambda: has_lost_its_store(daemon), "the store fails")
             yield wire, board, daemon
             os.kill(rules, signal.SIGCONT)
     finally:
         port.close()
+
+
+async def has_lost_its_store(daemon: Daemon) -> bool:
+    """Its log is a file as well, so its alarm says so."""
+    alarms = await daemon.ask("alarms.list")
+    return any(alarm["id"].startswith("system:store") for alarm in alarms)
 
 
 async def rung(wire: Wire, board: WaveshareRelay, daemon: Daemon) -> float:

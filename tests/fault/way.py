@@ -163,7 +163,7 @@ class Platform:
     def __init__(self, port: int, path: Path | None = None, room: str = ROOM) -> None:
         self.receiver = Receiver(path)
         self.messages: list[tuple[str, bytes, frozenset[tuple[str, str]]]] = []
-        self.arrived_s: dict[tuple[str, int], float] = {}
+        self._packets: set[tuple[int, bytes]] = set()
         self.receipts = True
         self._port, self._room = port, room
         self._listening = asyncio.Event()
@@ -213,6 +213,11 @@ class Platform:
             return
         assert isinstance(message.payload, bytes)
         marks = frozenset(getattr(message.properties, "UserProperty", []))
+        # The broker's own redelivery has the packet id of before (MQTT 5.0, 4.4), and a DUP flag that aiomqtt
+        # does not show: it is marked as the protocol has it.
+        packet = (message.mid, message.payload)
+        marks |= {("repeat", "true")} if packet in self._packets else set()
+        self._packets.add(packet)
         self.messages.append((kind, message.payload, marks))
         self.receiver.take(message.topic.value, message.payload)
         if self.receipts:

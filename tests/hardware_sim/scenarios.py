@@ -45,7 +45,12 @@ async def outcome(run_dir: Path, name: str, environment: Mapping[str, str] | Non
     outages = [f"{outage.begin_s * sooner}:{outage.length_s * sooner}" for outage in scenario.outage]
     options = [option for outage in outages for option in ("--platform-outage", outage)]
     async with Bench(run_dir, name, expect.speed, *options) as bench:
-        site = demo_site(run_dir, bench, ('every = "1 min"', f'every = "{expect.every}"'))
+        site = demo_site(
+            run_dir,
+            bench,
+            ('every = "1 min"', f'every = "{expect.every}"'),
+            ('receipt_deadline = "30 s"', 'receipt_deadline = "3 s"'),  # real; the rest runs faster too
+        )
         async with Daemon(site, run_dir, bench.facts["clock"], **(environment or {})) as daemon:
             await asyncio.sleep((expect.after_min * 60.0 - bench.now_s()) / expect.speed)
             await daemon.shows("pondwatch_spool_unsettled_batches", lambda batches: batches <= 1)
@@ -55,13 +60,15 @@ async def outcome(run_dir: Path, name: str, environment: Mapping[str, str] | Non
     return worst(summary["alarms"])
 
 
-def tree_with(folder: Path, profile: str, old: str, new: str) -> dict[str, str]:
+def tree_with(folder: Path, profile: str, *changes: tuple[str, str]) -> dict[str, str]:
     """An environment in which the daemon runs with one shipped profile changed, all else as it is."""
     shutil.copytree(ROOT / "drivers", folder / "drivers", ignore=shutil.ignore_patterns("__pycache__"))
     for package in ("daemon", "edge_rules"):
         (folder / package).symlink_to(ROOT / package)
     changed = folder / "drivers" / "profiles" / f"{profile}.toml"
     text = changed.read_text()
-    assert old in text, f"{profile} no longer has {old}"
-    changed.write_text(text.replace(old, new))
+    for old, new in changes:
+        assert old in text, f"{profile} no longer has {old}"
+        text = text.replace(old, new)
+    changed.write_text(text)
     return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}

@@ -35,15 +35,18 @@ async def test_ninety_days_of_flood_season_end_with_their_alarms_and_no_other(tm
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
-    [('order = "ABCD"', 'order = "CDAB"'), ("at = 2002", "at = 2004")],
-    ids=["word order", "address"],
+    "changes",
+    [
+        [('order = "ABCD"', 'order = "CDAB"')],
+        [("at = 2002", "at = here"), ("at = 2004", "at = 2002"), ("at = here", "at = 2004")],
+    ],
+    ids=["word order", "addresses changed about"],
 )
 async def test_a_wrong_word_order_or_address_in_a_profile_fails_the_storm(
-    tmp_path: Path, old: str, new: str
+    tmp_path: Path, changes: list[tuple[str, str]]
 ) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "run").mkdir()
-    seen = await outcome(tmp_path / "run", "storm", tree_with(tmp_path / "tree", "vegapuls", old, new))
+    seen = await outcome(tmp_path / "run", "storm", tree_with(tmp_path / "tree", "vegapuls", *changes))
     assert seen != expected("storm")
     assert seen["channel:n.pz01.elevation"] == "orange"  # the rest of the site is as it was

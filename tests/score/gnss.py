@@ -48,7 +48,6 @@ def report() -> str:
     for name in stations():
         t, xyz = load(name)
         jumps, cells = [], []
-        station_false = dict.fromkeys(false, False)
         quiet = slice(FIRST_YEAR, int(np.searchsorted(t, QUAKE)))
         years += (quiet.stop - quiet.start) / 365.25
         counts: dict[str, set[int]] = {method: set() for method in false}
@@ -69,7 +68,6 @@ def report() -> str:
                 caught[method].append((abs(jump), hit))
         for method in false:
             false[method] += len(counts[method])
-        del station_false
         rows.append([name[:4], " / ".join(jumps), " / ".join(cells)])
     return (
         table(["station", "step east / north / up, mm", "found after"], rows)
@@ -84,7 +82,7 @@ def report() -> str:
 def ours(component: str, t: Ints, x: Floats) -> list[int]:
     """When the production detectors called for an inspection."""
     sd = noise_of(x)
-    advice = Advice(trend_noise=sd, trend_rate_per_day=sd / 4.0, period_s=86400.0)
+    advice = Advice(trend_noise=sd, trend_rate_per_day=sd / 4.0, onset=True, period_s=86400.0)
     judge = Detectors([Channel(component, "mm", advice)])
     batch = Batch(np.zeros(t.size, np.int64), t, x, x)
     return [

@@ -31,7 +31,7 @@ def report() -> str:
         for rule, when in said:
             if when >= JULY:
                 counts[rule] = counts.get(rule, 0) + 1
-        for rule in ("hampel", "flatline", "noise", "gap", "trend", "step"):
+        for rule in ("hampel", "flatline", "noise", "gap", "trend"):
             rows.append([sensor, rule, _rate(counts.get(rule, 0), months)])
         budget = sum(when < JULY for _, when in said)
         for name, scored in BASELINES.items():
