@@ -212,14 +212,23 @@ class Calls:
 _RANK_OF_URGENCY = {"watch": 0, "inspect today": 1, "inspect now": 3}
 
 
+def standing(alarm: Alarm) -> int:
+    """The level, as a number, of which people are still to take notice.
+
+    What went before anybody acknowledged it still asks for somebody; a drill that is over does not.
+    """
+    if alarm.condition == "gone":
+        return LEVELS.index(alarm.was) if alarm.rule != "drill" else 0
+    return LEVELS.index(alarm.level)
+
+
 def urgency_rank(alarm: Alarm) -> int:
     """How urgently an alarm calls people: its level's number; of advice, what its urgency compares with.
 
     0 calls nobody: watch advice, and faults, which are handled in their day.
     """
-    level = LEVELS.index(alarm.level)
+    level = standing(alarm)
     if level or alarm.condition == "gone":
         return level
-    return max(
-        (_RANK_OF_URGENCY[u] for u in _RANK_OF_URGENCY if u == alarm.evidence.get("urgency")), default=0
-    )
+    urgency = alarm.evidence.get("urgency")
+    return max((rank for name, rank in _RANK_OF_URGENCY.items() if name == urgency), default=0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from daemon import reasons
 from daemon.alarms import LEVELS, NotAllowed, Observation, Subject
 from daemon.audit import OURSELVES
-from daemon.duty import CALLS
+from daemon.duty import CALLS, standing
 from daemon.judge import STATE as LEVEL
 from daemon.modes import STATE as MODES
 from daemon.modes import Drill, Maintenance
@@ -167,7 +167,7 @@ class Guard:
             alarm.pond == pond
             and alarm.response == "new"
             and (alarm.kind in _DAM or alarm.rule == "drill")
-            and LEVELS.index(alarm.level) >= at
+            and standing(alarm) >= at
             and self._calls.step(alarm.id) >= after_calls
             for alarm in alarms
         )
@@ -301,7 +301,7 @@ class Guard:
     def ringing(self, pond: str) -> str:
         """The highest level of a pond that nobody has acknowledged, as alarms write it."""
         levels = [
-            LEVELS.index(alarm.level)
+            standing(alarm)
             for alarm in self._book.open()
             if alarm.pond == pond
             and alarm.response == "new"

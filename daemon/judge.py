@@ -215,7 +215,13 @@ class Judge:
             )
         else:
             reason = reasons.level_present(
-                watch.point, table.item, moved.level.text, moved.value, moved.limit, table.unit
+                watch.point,
+                table.item,
+                moved.level.text,
+                moved.value,
+                moved.limit,
+                table.unit,
+                unverified=moved.unverified,
             )
         evidence: dict[str, object] = {
             "unverified": moved.unverified,

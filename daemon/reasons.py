@@ -52,11 +52,15 @@ class Reason(msgspec.Struct, frozen=True, gc=False):
     en: str
 
 
-def level_present(point: str, item: str, level: str, value: float, limit: float, unit: str) -> Reason:
-    """A quantity stands at or beyond a trigger level."""
+def level_present(
+    point: str, item: str, level: str, value: float, limit: float, unit: str, *, unverified: bool = False
+) -> Reason:
+    """A quantity stands at or beyond a trigger level; `unverified`: its value is uncertain."""
+    zh, en = ("（未核实）", ", unverified") if unverified else ("", "")
     return Reason(
-        f"{point} {ITEM_ZH[item]}{LEVEL_ZH[level]}预警：测值 {value:.6g} {unit}，预警阈值 {limit:.6g} {unit}",
-        f"{point} {item}: {level}, {value:.6g} {unit} against the trigger level {limit:.6g} {unit}",
+        f"{point} {ITEM_ZH[item]}{LEVEL_ZH[level]}预警{zh}：测值 {value:.6g} {unit}，"
+        f"预警阈值 {limit:.6g} {unit}",
+        f"{point} {item}: {level}{en}, {value:.6g} {unit} against the trigger level {limit:.6g} {unit}",
     )
 
 

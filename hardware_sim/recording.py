@@ -1,13 +1,14 @@
 """A recorded line plays back as a line of the bench, with its timing.
 
 A recording (`pondwatch trace LINE --to FILE`) is JSON, one object a line: first the header with the line's
-`line` and `kind`, then events with `mono_ns`, `dir` and the bytes as `hex`: "tx" went to the devices, "rx" came
-from them; any other event ends what belongs together. Read here a second time on purpose: the bench shares no
-code with what it tests.
+`line` and `kind`, then events with `mono_ns`, `dir` and the bytes as `hex`: "tx" went to the devices, "rx"
+came from them, at "lost" some are missing. Read here a second time on purpose: the bench shares no code with
+what it tests.
 
-A polled line answers a request as it was answered then, after as long as it took then (real seconds), in the
-recording's order and over again from its beginning; a request that was never made gets no answer. A line that
-speaks by itself says everything once, at the bench's rate.
+A polled line answers a request as it was answered then, after as long as it took then, in the recording's
+order and over again from its beginning; a request that was never made gets no answer. These times are real
+seconds; a recording made on a bench that ran faster is slower by as much. A line that speaks by itself says
+everything once, at the bench's rate.
 """
 
 from __future__ import annotations

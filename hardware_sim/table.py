@@ -1,8 +1,8 @@
 """History from a CSV file plays through an instrument: a Modbus TCP logger whose registers are its columns.
 
 Either one column per quantity, `time,NAME,NAME,...`, or one row per value, `time,channel,value`; times are
-RFC 3339 or seconds and rise. The row in force is the last whose time, counted from the first row's, has passed
-on the bench. An empty field is no value: NaN on the wire.
+RFC 3339 or seconds and rise. The row in force is the last whose time, counted from the first row's, has
+passed on the bench. An empty field is no value: NaN on the wire.
 """
 
 from __future__ import annotations
@@ -46,39 +46,32 @@ def read(path: Path) -> Table:
     """The table of a CSV file.
 
     Raises:
-        TableWrong: no time column, too many columns or rows, a field that is no number, times that do not rise.
+        TableWrong: no time column, too much of it, a field that is no number, times that do not rise.
         OSError: the file cannot be read.
     """
+    instants: dict[float, dict[str, float]] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = csv.reader(file)
         head = next(lines, [])
         if head[:1] != ["time"] or len(head) == 1:
             raise TableWrong(f"{path}: the first line must be time,NAME,... or {','.join(_LONG)}")
-        columns = [] if head == _LONG else head[1:]
-        times_s: list[float] = []
-        rows: list[list[float]] = []
         for number, line in enumerate(lines, 2):
             try:
-                time_s = _seconds(line[0])
-                if head != _LONG:
-                    values = dict(zip(columns, map(_number, line[1:]), strict=True))
-                else:
-                    _, channel, value = line
-                    columns += [] if channel in columns else [channel]
-                    values = {channel: _number(value)}
+                named = [line[1:]] if head == _LONG else zip(head[1:], line[1:], strict=True)
+                values = {name: _number(text) for name, text in named}
+                instants.setdefault(_seconds(line[0]), {}).update(values)
             except (ValueError, IndexError) as error:
                 raise TableWrong(f"{path}:{number}: {error}") from None
-            if not times_s or time_s != times_s[-1]:
-                times_s.append(time_s)
-                rows.append([])
-            rows[-1] += [nan] * (len(columns) - len(rows[-1]))
-            for channel, value_ in values.items():
-                rows[-1][columns.index(channel)] = value_
-            if len(columns) > _MOST_COLUMNS or len(rows) > _MOST_ROWS:
-                raise TableWrong(f"{path}:{number}: at most {_MOST_COLUMNS} columns and {_MOST_ROWS} rows")
-    if not rows or any(later <= earlier for earlier, later in pairwise(times_s)):
+            if len(instants) > _MOST_ROWS:
+                raise TableWrong(f"{path}:{number}: at most {_MOST_ROWS} instants can be played")
+    columns = list(dict.fromkeys(name for values in instants.values() for name in values))
+    if not 0 < len(columns) <= _MOST_COLUMNS:
+        raise TableWrong(f"{path}: between 1 and {_MOST_COLUMNS} columns can be played, not {len(columns)}")
+    if any(later <= earlier for earlier, later in pairwise(instants)):
         raise TableWrong(f"{path}: its times must rise from row to row")
-    return Table(columns, times_s, [row + [nan] * (len(columns) - len(row)) for row in rows])
+    empty = dict.fromkeys(columns, nan)
+    rows = [list((empty | values).values()) for values in instants.values()]
+    return Table(columns, list(instants), rows)
 
 
 def _seconds(text: str) -> float:

@@ -95,7 +95,7 @@ def test_the_siren_is_switched_while_disk_network_and_rules_are_away(tmp_path: P
         said(daemon, "output siren-n is off, read back")
         # From now on no write to any file succeeds: the kernel answers EFBIG.
         resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (0, 0))
-        said(daemon, "the store takes nothing")
+        said(daemon, "the store cannot be used")
         assert not siren_sounds(tmp_path), "the disk was gone before the level was reached"
         said(daemon, "output siren-n is on, read back")
         assert siren_sounds(tmp_path)

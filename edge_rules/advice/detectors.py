@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from math import inf, nan
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -69,6 +69,7 @@ class Detectors:
         self._speaker = Speaker(armed, self._params, self.responses.ids)
         self._out = kernels.records(kernels.OUT, 0)
         self._gaps = kernels.records(kernels.GAP, 0)
+        self._bare: list[np.ndarray[Any, Any]] = []
         self._ended: list[tuple[str, Rule]] = []
 
     @property
@@ -127,8 +128,7 @@ class Detectors:
         self._make_room(size)
         row = np.where(batch.name < len(self.ids), batch.name, -1)
         silent = kernels.step(
-            row, batch.t, batch.x, batch.raw, self.state, self._params, self._mates, self._hourly.records,
-            self._out, self._gaps,
+            row, batch.t, batch.x, batch.raw, *self._bare
         )  # fmt: skip
         said = self._out["said"][:size]
         found = [(int(j), int(row[j]), self._out[j]) for j in np.flatnonzero(said & kernels.CHANGED)]
@@ -160,6 +160,8 @@ class Detectors:
         if self._out.size < size:
             self._out = kernels.records(kernels.OUT, size)
             self._gaps = kernels.records(kernels.GAP, 2 * (size + len(self.ids)))
+            parts = (self.state, self._params, self._mates, self._hourly.records, self._out, self._gaps)
+            self._bare = [part if part is self._mates else kernels.bare(part) for part in parts]
 
     def _arm(self, armed: Sequence[Channel], forecast: Sequence[str]) -> None:
         domains: dict[str, list[int]] = {}
@@ -214,14 +216,18 @@ def _no_longer_watched(mine: Mapping[str, Table], before: Mapping[str, Table]) -
 
 def compile_kernels() -> None:
     """Run the entry points once with the very types of `Detectors.judge`: compiled and loaded afterwards."""
-    state, params = kernels.records(kernels.STATE, 1), kernels.records(kernels.PARAMS, 1)
-    nothing = np.zeros(0, np.int64)
-    hours, gaps = kernels.records(kernels.HOURLY, 0), kernels.records(kernels.GAP, 0)
-    out = kernels.records(kernels.OUT, 0)
-    kernels.step(nothing, nothing, np.zeros(0), np.zeros(0), state, params, nothing, hours, out, gaps)
-    modelled, limits = kernels.records(kernels.RESPONSE, 1), kernels.records(kernels.RESPONSE_PARAMS, 1)
-    compared = kernels.records(kernels.RESPONSE_OUT, 0)
-    kernels.respond(nothing, nothing, nothing, np.zeros(0), modelled, limits, compared)
+    def none(dtype: np.dtype[np.void]) -> kernels.Records:
+        return kernels.bare(kernels.records(dtype, 0))
+
+    nothing, values = np.zeros(0, np.int64), np.zeros(0)
+    kernels.step(
+        nothing, nothing, values, values, none(kernels.STATE), none(kernels.PARAMS), nothing,
+        none(kernels.HOURLY), none(kernels.OUT), none(kernels.GAP),
+    )  # fmt: skip
+    kernels.respond(
+        nothing, nothing, nothing, values, none(kernels.RESPONSE), none(kernels.RESPONSE_PARAMS),
+        none(kernels.RESPONSE_OUT),
+    )  # fmt: skip
 
 
 def _value(reading: Reading) -> float:

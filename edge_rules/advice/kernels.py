@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import config, njit
 
 WINDOW = 11
 MIDDLE = WINDOW // 2
@@ -184,17 +184,28 @@ Records = npt.NDArray[np.void]
 
 
 def _compiled(function: _F) -> _F:
-    return cast("_F", njit(function))
+    return cast("_F", njit(error_model="numpy")(function))
 
 
 def _entry(function: _F) -> _F:
     """Cached with all that it calls."""
-    return cast("_F", njit(cache=True, nogil=True)(function))
+    return cast("_F", njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 def records(dtype: np.dtype[np.void], count: int) -> Records:
     """`count` zeroed records, whose fields are attributes with the compiler on and off."""
     return np.zeros(count, dtype).view(np.recarray)
+
+
+def bare(array: Records) -> Records:
+    """The same memory as the entry points take it fastest: a view without the attributes.
+
+    Numba recognises a plain structured array in 0.2 us and a record array in many; with the compiler off it is
+    the attributes that are needed.
+    """
+    if config.DISABLE_JIT:
+        return array
+    return array.view(np.dtype(array.dtype.descr), np.ndarray)
 
 
 @_compiled

@@ -83,7 +83,7 @@ class Responses:
         out = kernels.records(kernels.RESPONSE_OUT, len(events))
         kernels.respond(
             row.astype(np.int64), role.astype(np.int64), t.astype(np.int64), x.astype(np.float64),
-            self.state, self.params, out,
+            kernels.bare(self.state), kernels.bare(self.params), kernels.bare(out),
         )  # fmt: skip
         changed = kernels.RESPONSE_PRESENT | kernels.RESPONSE_GONE
         return [(int(at[j]), int(row[j]), out[j]) for j in np.flatnonzero(out["said"] & changed)]

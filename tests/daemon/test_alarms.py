@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import product
 from typing import get_args
 from zoneinfo import ZoneInfo
@@ -387,3 +388,37 @@ def test_who_knows_better_says_when_an_alarm_is_due() -> None:
     assert asked.due == "2026-11-23T01:01:00.000Z"
     assert the_book.of(Subject("advice", "x")) == asked
     assert the_book.of(Subject("advice", "y")) is None
+
+
+def test_every_reason_about_people_water_and_modes_is_said_in_both_languages() -> None:
+    said = [
+        reasons.red_latched("PZ03", "phreatic-line", 84.2, "m", "supervisor"),
+        reasons.manual_gone("PZ03", "phreatic-line", 84.2, "m", "李伟"),
+        reasons.manual_differs("PZ03", "phreatic-line", 84.2, 85.0, 0.1, "m"),
+        reasons.manual_agrees("PZ03", "phreatic-line"),
+        reasons.patrol_abnormal("2-2", "李伟", "坝脚渗水"),
+        reasons.section_blind("2-2", 1, 3),
+        reasons.section_seen("2-2"),
+        reasons.manual_wanted("2-2", 120.0),
+        reasons.manual_no_longer_wanted("2-2"),
+        reasons.rain_present("n", "orange", "orange storm signal: 52.0 mm / 3 h"),
+        reasons.rain_gone("n"),
+        reasons.rain_unknown("n"),
+        reasons.rain_intense("n", "1, 3"),
+        reasons.stop_and_withdraw("n", "orange"),
+        reasons.stop_over("n"),
+        reasons.limits_run_out("n", "2026-09-30", valid=True),
+        reasons.limits_run_out("n", "2026-09-30", valid=False),
+        reasons.limits_renewed("n"),
+        reasons.stations_missing(["a", "b"], Quality.NO_REPLY),
+        reasons.stations_back(),
+        reasons.output_fault("siren-n", "no reply"),
+        reasons.output_well("siren-n"),
+        reasons.drill("n", "red", "王工"),
+        reasons.drill_over("n", "ended"),
+        reasons.drill_over("n", "overridden"),
+    ]
+    for reason in said:
+        assert re.search("[\u4e00-\u9fff]", reason.zh), reason
+        assert reason.en.strip(), reason
+    assert len({reason.zh for reason in said}) == len({reason.en for reason in said}) == len(said)

@@ -200,6 +200,16 @@ async def test_the_siren_sounds_until_every_alarm_of_its_level_is_acknowledged(t
         assert bench.on() == {"watchdog"}
 
 
+async def test_what_went_before_anybody_noticed_rings_until_somebody_does(tmp_path: Path) -> None:
+    async with opened(tmp_path) as bench:
+        bench.see(3.5)
+        bench.see(0.0)
+        assert bench.alarm().condition == "gone"
+        assert bench.on() == {"watchdog", "siren"}
+        await bench.ask(requests.AlarmsAckAll("li"))
+        assert bench.on() == {"watchdog"}
+
+
 async def test_a_higher_level_rings_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as bench:
         bench.see(3.5)

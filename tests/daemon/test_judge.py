@@ -121,6 +121,8 @@ def test_an_uncertain_reading_raises_and_never_clears() -> None:
     bench.see(2.5, quality=Quality.UNCERTAIN_INPUT)
     raised = bench.see(2.5, quality=Quality.UNCERTAIN_INPUT)
     assert raised[0].evidence["unverified"] is True
+    assert "unverified" in raised[0].reason.en
+    assert "未核实" in raised[0].reason.zh
     for _ in range(5):
         assert bench.see(0.0, quality=Quality.UNCERTAIN_INPUT) == []
     bench.see(0.0)

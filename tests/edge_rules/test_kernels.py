@@ -26,7 +26,8 @@ def run(idx: Any, t: Any, x: Any, state: Any, params: Any, out: Any) -> int:
     """The batch entry point for channels without failure domain, forecast or gaps."""
     none = np.zeros(0, np.int64)
     hours, gaps = kernels.records(kernels.HOURLY, 0), kernels.records(kernels.GAP, 0)
-    return kernels.step(idx, t, x, x, state, params, none, hours, out, gaps)
+    parts = [kernels.bare(part) for part in (hours, out, gaps)]
+    return kernels.step(idx, t, x, x, kernels.bare(state), kernels.bare(params), none, *parts)
 
 
 class Channel:

@@ -117,23 +117,20 @@ class Polled:
     every_s: float
 
     def on_time(self, units: Sequence[int], since_ns: int = 0) -> tuple[int, int]:
-        """Of the ticks of these units: begun within a period of their time and answered well, and all."""
+        """Of the ticks of these units: those whose poll began within a period of their time, and all."""
         every_ns = round(self.every_s * NS)
-        good = {(d, tick) for d, told in self.record.told.items() for tick, q in told if q == Quality.GOOD}
-        ticks = [
-            (device.device, tick)
-            for unit in units
-            for device in [self.devices[unit]]
-            for tick, _ in self.record.told[device.device]
-            if tick >= since_ns
-        ]
-        begun = {
-            (device.device, asked.tick_ns)
-            for device in self.devices.values()
-            for asked in device.asked
-            if asked.began_ns < asked.tick_ns + every_ns
-        }
-        return sum(one in begun and one in good for one in ticks), len(ticks)
+        begun = all_ = 0
+        for device in (self.devices[unit] for unit in units):
+            in_time = {one.tick_ns for one in device.asked if one.began_ns < one.tick_ns + every_ns}
+            ticks = [tick for tick, _ in self.record.told[device.device] if tick >= since_ns]
+            begun += sum(tick in in_time for tick in ticks)
+            all_ += len(ticks)
+        return begun, all_
+
+    def answered(self, units: Sequence[int], since_ns: int = 0) -> float:
+        """Share of the ticks of these units that brought a good reading."""
+        told = [q for unit in units for tick, q in self.record.told[f"u{unit}"] if tick >= since_ns]
+        return sum(q == Quality.GOOD for q in told) / len(told)
 
 
 @contextlib.asynccontextmanager

@@ -108,11 +108,12 @@ def quality(its: Labelled) -> Floats:
     params[0] = (1, 8.0, 0.1 * sd, 0, 0.0, 0.0, np.inf, 0, 1, 0.01 * sd, 0, 0, -1, 0, 0)
     score = np.zeros(n)
     out, gaps = kernels.records(kernels.OUT, 1), kernels.records(kernels.GAP, 4)
-    none, hours = np.zeros(0, np.int64), kernels.records(kernels.HOURLY, 0)
+    none, hours = np.zeros(0, np.int64), kernels.bare(kernels.records(kernels.HOURLY, 0))
+    parts = kernels.bare(state), kernels.bare(params), none, hours, kernels.bare(out), kernels.bare(gaps)
     zero = np.zeros(1, np.int64)
     for i, x in enumerate(its.x):
         at = its.x[i : i + 1]
-        kernels.step(zero, zero + (i + 1) * 10**9, at, at, state, params, none, hours, out, gaps)
+        kernels.step(zero, zero + (i + 1) * 10**9, at, at, *parts)
         o, s = out[0], state[0]
         off = abs(x - o.median) / o.spread if s.n >= kernels.WINDOW and o.spread > 0.0 else 0.0
         noise = s.recent / s.usual if s.n > 100 and s.usual > 0.0 else 0.0

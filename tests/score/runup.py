@@ -61,8 +61,8 @@ def feed(x: Floats, limit_per_day: float, q: float = Q_OF_VARIANCE, onset: int =
     params[0] = (0, 8.0, 0.0, 1, noise_sd**2, q * noise_sd**2, limit_per_day / 24.0, 0, 0, 0.0, onset, 0, 0 if onset else -1, 0, 0)
     out, gaps = kernels.records(kernels.OUT, n), kernels.records(kernels.GAP, 2 * n + 2)
     kernels.step(
-        np.zeros(n, np.int64), (np.arange(n) + 1) * HOUR_NS, x, x, state, params, np.zeros(0, np.int64),
-        kernels.records(kernels.HOURLY, 1), out, gaps,
+        np.zeros(n, np.int64), (np.arange(n) + 1) * HOUR_NS, x, x, kernels.bare(state), kernels.bare(params),
+        np.zeros(0, np.int64), kernels.bare(kernels.records(kernels.HOURLY, 1)), kernels.bare(out), kernels.bare(gaps),
     )
     return out
 
