@@ -76,7 +76,9 @@ def _advice(path: str, channel: ChannelTable, file: File, found: Findings) -> No
     if advice.flatline_s is not None and channel.item == "rainfall":
         found.wrong(f"{path}.advice.flatline", "is not for rain: a dry gauge stands still")
     if advice.noise and not advice.resolution:
-        found.wrong(f"{path}.advice.noise", "needs resolution: without it one step of a quiet sensor is noise")
+        found.wrong(
+            f"{path}.advice.noise", "needs resolution: without it one step of a quiet sensor is noise"
+        )
     if advice.onset and advice.trend_noise is None:
         found.wrong(f"{path}.advice.onset", "needs trend_noise and trend_rate_per_day")
     if advice.domain and (advice.trend_noise is None or advice.period_s is None):

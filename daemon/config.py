@@ -298,7 +298,9 @@ class AdviceTable:
         exclusive_min=0.0,
     )
     noise: bool = _key(
-        "readings that suddenly scatter four times as usual or a fifth; needs resolution", "true", default=False
+        "readings that suddenly scatter four times as usual or a fifth; needs resolution",
+        "true",
+        default=False,
     )
     period_s: float | None = _key(
         "usual time between readings: stale after 2.5 of them, dead after 6",
@@ -337,7 +339,11 @@ class AdviceTable:
         default=None,
     )
     false_alarms_per_year: float = _key(
-        "budget of the response model, from which its limits follow", "0.1", default=0.1, exclusive_min=0.0, max=12.0
+        "budget of the response model, from which its limits follow",
+        "0.1",
+        default=0.1,
+        exclusive_min=0.0,
+        max=12.0,
     )
 
 

@@ -105,7 +105,7 @@ def _request_keys(path: str, uplink: UplinkTable, found: Findings) -> None:
             found.wrong(f"{path}.request_keys[{i}]", "is no public Ed25519 key: 64 hex digits, small letters")
 
 
-def _uplink(path: str, uplink: UplinkTable, found: Findings) -> None:
+def _uplink(path: str, uplink: UplinkTable, found: Findings) -> None:  # noqa: C901
     try:
         url = urlsplit(uplink.url)
         whole = bool(url.hostname) and (url.port is None or url.port > 0) and url.path in ("", "/")

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from daemon.alarms import Alarm
+from daemon.batch import Gap
 from daemon.clock import Clock
 from daemon.commands import VERBS, spool
 from daemon.config import Site
 from daemon.metrics import Metrics
 from daemon.reading import Reading
-from daemon.batch import Gap
 from daemon.uplink.mqtt import Receipt, Status
 from drivers import profile
 from drivers.framing import RtuFraming

@@ -91,7 +91,7 @@ def rates(history: History) -> list[Rate]:
                 count,
                 years,
                 *(number / years if years else inf for number in (count, low, high)),
-            )  # fmt: skip
+            )  # fmt: skip  # noqa: RUF028
         )
     return found
 

@@ -31,10 +31,10 @@ def draw(history: History, path: Path) -> int:
     rest = max(0, len(shown) - MOST_CHANNELS)
     shown = shown[:MOST_CHANNELS]
     first = min(course.first_ns for _, course in shown)
-    last = max(max(course.last_ns for _, course in shown), first + 1)
+    last = max(max(course.last_ns for _, course in shown), first + 1)  # noqa: PLW3301
     height = TOP + len(shown) * BAND + 30
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '  # noqa: ISC004
         f'font-size="11"><rect width="100%" height="100%" fill="#fff"/>'
     ]
     for at, (table, course) in enumerate(shown):
@@ -63,7 +63,7 @@ def _band(
         f'<text x="{LEFT}" y="{top + 10}" font-weight="bold">{escape(table.id)} ({escape(table.unit)})</text>'
     ]
     for value in (low + room, high - room):
-        parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.5g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.5g}</text>')  # noqa: PERF401
     for colour, limit in levels:
         if low <= limit <= high:
             parts.append(

@@ -3,7 +3,8 @@
 DATA.csv has the columns time, channel, value, in the order of time. What is written has the columns time,
 channel, rule, score, level, quality, one line for each beginning and end: rule `level`, `item`, `pond` with
 the colour, or a detector with its urgency; quality is good, suspect (a detector doubts the data) or
-unverified."""
+unverified.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
                 "rates": rates,
                 "explained": explained,
                 "delays": delays,
-            }  # fmt: skip
+            }  # fmt: skip  # noqa: RUF028
         )
         return 0
     print(f"{readings} readings of {len(history.courses)} channels in {took_s:.1f} s of CPU")

@@ -106,7 +106,7 @@ class Detectors:
         return statistics
 
     def feed(self, stream: str, seq: int, readings: Sequence[Reading]) -> list[Verdict]:
-        """What one batch changes, in the order of its readings; those of channels not armed only tell the time."""
+        """What one batch changes, in the order of its readings; those of channels not armed only tell the time."""  # noqa: E501
         code, sources = self._code, self._sources
         name = [code.get(reading.channel, -1) for reading in readings]
         x = [_value(reading) for reading in readings]
@@ -161,7 +161,7 @@ class Detectors:
             self._out = kernels.records(kernels.OUT, size)
             self._gaps = kernels.records(kernels.GAP, 2 * (size + len(self.ids)))
             parts = (self.state, self._params, self._mates, self._hourly.records, self._out, self._gaps)
-            self._bare = [part if part is self._mates else kernels.bare(part) for part in parts]
+            self._bare = [part if part is self._mates else kernels.bare(part) for part in parts]  # type: ignore[arg-type]
 
     def _arm(self, armed: Sequence[Channel], forecast: Sequence[str]) -> None:
         domains: dict[str, list[int]] = {}
@@ -216,6 +216,7 @@ def _no_longer_watched(mine: Mapping[str, Table], before: Mapping[str, Table]) -
 
 def compile_kernels() -> None:
     """Run the entry points once with the very types of `Detectors.judge`: compiled and loaded afterwards."""
+
     def none(dtype: np.dtype[np.void]) -> kernels.Records:
         return kernels.bare(kernels.records(dtype, 0))
 

@@ -202,15 +202,15 @@ def bare(array: Records) -> Records:
 
     Numba recognises a plain structured array in 0.2 us and a record array in many; with the compiler off it is
     the attributes that are needed.
-    """
-    if config.DISABLE_JIT:
+    """  # noqa: E501
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
         return array
     return array.view(np.dtype(array.dtype.descr), np.ndarray)
 
 
 @_compiled
 def forget(s: Any) -> None:
-    """Statistics start anew; which conditions stand (`spike_on`, `rate_on`, ...) is kept until data end them."""
+    """Statistics start anew; which conditions stand (`spike_on`, `rate_on`, ...) is kept until data end them."""  # noqa: E501
     s.same = 0
     s.longest = 0
     s.onset_t = 0
@@ -387,7 +387,7 @@ def rate_condition(s: Any, dt: float, p: Any) -> int:
 
 @_compiled
 def flat(s: Any, t: int, count: float, p: Any) -> int:
-    """Runs of one raw count: a fault when longer than what the commissioning saw, and longer than `flat_ns`."""
+    """Runs of one raw count: a fault when longer than what the commissioning saw, and longer than `flat_ns`."""  # noqa: E501
     if s.n == 0:
         s.first_t = t
     if s.same > 0 and count == s.count:
@@ -439,7 +439,7 @@ def noise(s: Any, x: float, p: Any) -> int:
 
 
 @_compiled
-def of_mates(rates: bool, t: int, state: Records, params: Records, mates: Any, p: Any) -> float:  # noqa: FBT001 -- compiled
+def of_mates(rates: bool, t: int, state: Records, params: Records, mates: Any, p: Any) -> float:  # noqa: ARG001, FBT001
     """Median over the other live channels of the failure domain: of their rates, or of what they are off.
 
     0 where fewer than `MATES` of them live. What all rovers of one base station do at once is the base
@@ -505,7 +505,7 @@ def onset_condition(s: Any, t: int) -> int:
     """Present when the trend moves (3 sd) and the quick follower outruns it (3 sd) for 3 h, three samples at least.
 
     Gone when the quick follower no longer runs ahead, or the trend no longer moves.
-    """
+    """  # noqa: E501
     sign = 1.0 if s.v > 0.0 else -1.0
     moves = abs(s.v) > ONSET_RATE * sqrt(s.p11)
     ahead = (s.fv - s.v) * sign
@@ -641,7 +641,7 @@ def unroll(f: Any, noise_sd: float, h: Any, x: Any, w: Any) -> int:
 
 @_compiled
 def fitted(h: Any, x: Any, w: Any, n: int, left: float, m: float) -> tuple[float, float]:
-    """Slope and sum of squares left of the fit of x to the integral of (left - h)^-m, scaled to rate 1/left now."""
+    """Slope and sum of squares left of the fit of x to the integral of (left - h)^-m, scaled to rate 1/left now."""  # noqa: E501
     sw = sg = sx = sgg = sgx = sxx = 0.0
     for i in range(n):
         ratio = (left - h[i]) / left
@@ -661,14 +661,14 @@ def fitted(h: Any, x: Any, w: Any, n: int, left: float, m: float) -> tuple[float
 
 
 @_compiled
-def time_left(h: Any, x: Any, w: Any, n: int, sign: float, quantiles: Any) -> float:
+def time_left(h: Any, x: Any, w: Any, n: int, sign: float, quantiles: Any) -> float:  # noqa: C901, PLR0912
     """5, 50 and 95 % of the hours left until failure, by profile likelihood; the rate now, or 0: no forecast.
 
     The rate goes as (t_f - t)^-m, m = 1 / (alpha - 1) (Voight 1988; alpha = 2 is Fukuzono's line of the inverse
     velocity), of the movement's sign. Nobody knows alpha beforehand, so every exponent has its say. Candidates
     are spread evenly in the logarithm; inf: beyond the last of them. quantiles[3] is the share of what lies
     beyond `SURE_H`.
-    """
+    """  # noqa: E501
     total = 0.0
     for i in range(n):
         total += w[i]
@@ -770,7 +770,7 @@ def disarmed(s: Any, p: Any) -> int:
 
 
 @_compiled
-def sample(
+def sample(  # noqa: C901
     i: int,
     t: int,
     x: float,
@@ -887,7 +887,7 @@ def step(
         hours: (forecast,) HOURLY, changed in place.
         out: (m or more,) OUT; `said` of the first m is set, the others where their detector said something.
         gaps: (2 (channels + m),) GAP.
-    """
+    """  # noqa: E501
     found = 0
     due = next_silence(state, params)
     for j in range(idx.size):
@@ -1006,7 +1006,7 @@ RESPONSE_FROZEN = 32  # and not learnt from
 
 @_compiled
 def take_input(s: Any, which: int, t: int, x: float) -> None:
-    """A reading of an input: rain and evaporation as amounts since the reading before, pond level as it is."""
+    """A reading of an input: rain and evaporation as amounts since the reading before, pond level as it is."""  # noqa: E501
     if not isfinite(x):
         return
     if s.in_n[which] == 0:
@@ -1077,7 +1077,7 @@ def rotate_in(s: Any, x: Any, y: float, weight: float, keep: float) -> None:
 
 @_compiled
 def solve(s: Any) -> None:
-    """`theta` of the triangle, from the last row up; a column that the data do not tell apart stays at zero."""
+    """`theta` of the triangle, from the last row up; a column that the data do not tell apart stays at zero."""  # noqa: E501
     for j in range(TERMS - 1, -1, -1):
         weight = 0.0
         for k in range(j + 1):
@@ -1185,7 +1185,7 @@ def response_condition(s: Any, e: float) -> int:
 
 @_compiled
 def close_block(s: Any, p: Any, o: Any) -> int:
-    """Compare the finished block with what was expected of it, then learn from it, unless that is forbidden."""
+    """Compare the finished block with what was expected of it, then learn from it, unless that is forbidden."""  # noqa: E501
     x = np.empty(TERMS)
     for j in range(TERMS):
         x[j] = s.sum_x[j] / s.in_block
@@ -1261,7 +1261,7 @@ def open_block(s: Any, block: int) -> None:
 
 
 @_compiled
-def take_target(s: Any, t: int, y: float, p: Any, o: Any) -> int:
+def take_target(s: Any, t: int, y: float, p: Any, o: Any) -> int:  # noqa: C901
     """A reading of the pressure; flags of the block it closes."""
     if not isfinite(y):
         return 0

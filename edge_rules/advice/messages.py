@@ -12,7 +12,6 @@ from typing import Literal
 
 import msgspec
 
-
 Rule = Literal[
     "hampel",
     "flatline",

@@ -53,7 +53,7 @@ def cusum_limit(samples_per_alarm: float, k: float = ALLOWANCE) -> float:
 
 
 def residual_limit(samples_per_alarm: float) -> float:
-    """The two-sided limit of a standard normal sample; correlated samples cross it more rarely, in clusters."""
+    """The two-sided limit of a standard normal sample; correlated samples cross it more rarely, in clusters."""  # noqa: E501
     return -NormalDist().inv_cdf(0.5 / max(samples_per_alarm, 2.0))
 
 

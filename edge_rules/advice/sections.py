@@ -3,7 +3,7 @@
 Two points of a section under advice at once call for an inspection now. Points count by failure domain: those
 that share a base station, a logger or a barometer count once while their domain is off as a whole, or moves
 as a whole at their rate, and a channel that has fallen silent counts neither among those that agree nor among those that live.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

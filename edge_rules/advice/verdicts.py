@@ -1,4 +1,4 @@
-"""From what the kernels flagged to verdicts: rule, numbers, what was excluded, and the sentence for people."""
+"""From what the kernels flagged to verdicts: rule, numbers, what was excluded, and the sentence for people."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Speaker:
         table = next(each for each in self._armed if each.id == channel)
         return Say(stream, seq, table, t).verdict(rule, words.DISARMED)
 
-    def _of_sample(self, say: Say, p: Any, o: Any) -> list[Verdict]:
+    def _of_sample(self, say: Say, p: Any, o: Any) -> list[Verdict]:  # noqa: C901
         said = int(o.said)
         verdicts = []
         if said & kernels.GAP_GONE:
@@ -175,7 +175,7 @@ class Speaker:
                 value=part,
                 limit=kernels.COMMON * sd,
                 evidence=evidence,
-            )  # fmt: skip
+            )  # fmt: skip  # noqa: RUF028
         ]
 
 

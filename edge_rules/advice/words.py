@@ -104,7 +104,7 @@ def step_gone() -> Reason:
 def onset(rate: float, fast: float, unit: str) -> Reason:
     return Reason(
         zh=f"变形加速：近期速率 {fast:.3g} {unit}/d，长期趋势 {rate:.3g} {unit}/d，已持续 3 h：请当日检查",
-        en=f"the movement speeds up: {fast:.3g} {unit}/d lately against a trend of {rate:.3g} {unit}/d, for 3 h: "
+        en=f"the movement speeds up: {fast:.3g} {unit}/d lately against a trend of {rate:.3g} {unit}/d, for 3 h: "  # noqa: E501
         "inspect today",
     )
 
@@ -119,8 +119,8 @@ def onset_gone(rate: float, unit: str) -> Reason:
 def forecast(soon: float, median: float, late: float) -> Reason:
     upto = "> 2000" if isinf(late) else f"{late:.0f}"
     return Reason(
-        zh=f"若按当前加速规律发展，失稳可能在 {soon:.0f} 至 {upto} h 之间（90 % 区间，中位 {median:.0f} h）：请立即检查并通知人员",
-        en=f"if the movement goes on speeding up as it does, failure may come between {soon:.0f} and {upto} h from "
+        zh=f"若按当前加速规律发展，失稳可能在 {soon:.0f} 至 {upto} h 之间（90 % 区间，中位 {median:.0f} h）：请立即检查并通知人员",  # noqa: E501
+        en=f"if the movement goes on speeding up as it does, failure may come between {soon:.0f} and {upto} h from "  # noqa: E501
         f"now (90 % interval, median {median:.0f} h): inspect now and call people",
     )
 
@@ -135,9 +135,9 @@ def forecast_gone() -> Reason:
 def response(measured: float, expected: float, sd: float, z: float, unit: str) -> Reason:
     zh, en = ("高于", "above") if z > 0 else ("低于", "below")
     return Reason(
-        zh=f"渗压 {measured:.4g} {unit} {zh}由降雨和库水位推算的 {expected:.4g} ± {sd:.2g} {unit}：属坝体性状变化，"
+        zh=f"渗压 {measured:.4g} {unit} {zh}由降雨和库水位推算的 {expected:.4g} ± {sd:.2g} {unit}：属坝体性状变化，"  # noqa: E501
         "非仪器故障，请立即检查渗流与排水",
-        en=f"the pressure, {measured:.4g} {unit}, stands {en} the {expected:.4g} ± {sd:.2g} {unit} that rain and "
+        en=f"the pressure, {measured:.4g} {unit}, stands {en} the {expected:.4g} ± {sd:.2g} {unit} that rain and "  # noqa: E501
         "pond level explain: the dam behaves otherwise than before; inspect seepage and drains now",
     )
 
@@ -151,9 +151,9 @@ def response_gone(measured: float, expected: float, unit: str) -> Reason:
 
 def common(domain: str, members: Sequence[str], part: float, unit: str) -> Reason:
     return Reason(
-        zh=f"同一故障域 {domain} 的 {len(members)} 个测点同时偏移 {part:.3g} {unit}：基准站（公共设备）或整个坝体在动，"
+        zh=f"同一故障域 {domain} 的 {len(members)} 个测点同时偏移 {part:.3g} {unit}：基准站（公共设备）或整个坝体在动，"  # noqa: E501
         "请当日核查基准",
-        en=f"all {len(members)} channels of {domain} are off by {part:.3g} {unit} at once: what they share moves, "
+        en=f"all {len(members)} channels of {domain} are off by {part:.3g} {unit} at once: what they share moves, "  # noqa: E501
         "or the whole dam does; verify the reference today",
     )
 
@@ -165,7 +165,7 @@ def common_gone(domain: str) -> Reason:
 def corroborated(points: Sequence[str], live: int, section: str) -> Reason:
     names = "、".join(points)
     return Reason(
-        zh=f"{section} 断面 {live} 个有效测点中 {len(points)} 个独立测点异常（{names}），相互印证：请立即检查",
+        zh=f"{section} 断面 {live} 个有效测点中 {len(points)} 个独立测点异常（{names}），相互印证：请立即检查",  # noqa: E501
         en=f"section {section}: {len(points)} of {live} live monitoring points agree ({', '.join(points)}), "
         "independently of each other: inspect now",
     )

@@ -73,7 +73,7 @@ class Worker:
         if config.stream != self.position.stream:
             log.info("stream %s: starting afresh", config.stream)
             self.position = Position(config.stream, 0)
-        elif before is not None:
+        elif before is not None:  # noqa: SIM102
             if not self._detectors.take_over(before.tables, statistics=before.config_sha256 == sha256):
                 log.info("the configuration changed: statistics start anew")
 

@@ -135,7 +135,13 @@ class Twin:
         self._said = np.zeros(channels, np.int64)
         self._call = library.pondwatch_twin
         doubles = [ctypes.c_double] * 4
-        self._call.argtypes = [*[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, *doubles, ctypes.c_void_p]
+        self._call.argtypes = [
+            *[ctypes.c_void_p] * 3,
+            ctypes.c_int64,
+            ctypes.c_void_p,
+            *doubles,
+            ctypes.c_void_p,
+        ]
         self._call.restype = None
 
     def step(self, t: Any, x: Any) -> Any:
@@ -181,13 +187,16 @@ def per_sample(make: Any, t: Any, x: Any) -> float:
 
 def disagreements(one: Any, other: Any, t: Any, x: Any) -> int:
     """Samples on which two forms flag otherwise."""
-    return sum(int(np.sum((one.step(t[k], x[k]) & COMPARED) != (other.step(t[k], x[k]) & COMPARED))) for k in range(x.shape[0]))
+    return sum(
+        int(np.sum((one.step(t[k], x[k]) & COMPARED) != (other.step(t[k], x[k]) & COMPARED)))
+        for k in range(x.shape[0])
+    )
 
 
 def river_ns(x: Any) -> float | None:
     """A rolling-quantile form of Hampel and a running mean in river, one channel; None where it is not installed."""
     try:
-        from river import stats
+        from river import stats  # type: ignore[import-not-found]
     except ImportError:
         return None
     quantiles = [stats.RollingQuantile(q, kernels.WINDOW) for q in (0.25, 0.5, 0.75)]

@@ -106,9 +106,16 @@ def from_codec(profile: Profile, proof: Proof) -> dict[str, tuple[float, int]]:
             names = sentences.GRID
     where = dict(zip(names, epoch.where, strict=True))
     sigma = dict(zip(("sd_east_m", "sd_north_m", "sd_up_m"), epoch.sd_m, strict=True))
-    status = {"fix": float(epoch.fix), "code": epoch.code, "satellites": epoch.satellites, "age_s": epoch.age_s}
+    status = {
+        "fix": float(epoch.fix),
+        "code": epoch.code,
+        "satellites": epoch.satellites,
+        "age_s": epoch.age_s,
+    }
     status["base"] = float(epoch.base or "nan")
-    decoded: dict[str, tuple[float, int]] = {k: (v, Quality.GOOD) for k, v in (where | sigma | status).items()}
+    decoded: dict[str, tuple[float, int]] = {
+        k: (v, Quality.GOOD) for k, v in (where | sigma | status).items()
+    }
     if math.isnan(sum(epoch.where)):
         decoded |= dict.fromkeys(where, (math.nan, Quality.NO_FIX))
     return decoded

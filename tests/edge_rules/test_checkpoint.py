@@ -19,7 +19,11 @@ def checkpoint(seq: int) -> Checkpoint:
     state["ring"][1] = np.arange(kernels.WINDOW) / 3.0
     hours = kernels.records(kernels.HOURLY, 1)
     hours["ring"][0] = 0.1 * seq
-    tables = {"channel": Table(["a", "b"], state), "hourly": Table(["b"], hours), "none": Table([], state[:0])}
+    tables = {
+        "channel": Table(["a", "b"], state),
+        "hourly": Table(["b"], hours),
+        "none": Table([], state[:0]),
+    }
     return Checkpoint(Position("s1", seq), "c" * 64, tables)
 
 

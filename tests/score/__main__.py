@@ -35,14 +35,16 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="only these, and no page")
     options = parser.parse_args()
     if not common.DATA.is_dir():
-        parser.exit(3, f"real data not found in {common.DATA}: set PONDWATCH_DATA to the folder that holds it\n")
+        parser.exit(
+            3, f"real data not found in {common.DATA}: set PONDWATCH_DATA to the folder that holds it\n"
+        )
     text = ""
     for name in options.parts or PARTS:
         title, part = PARTS[name]
         began = time.monotonic()
         about = (part.__doc__ or "").strip()
         body = f"## {title}\n\n{about}\n\n{part.report()}\n\n{part.GOALS}"
-        print(f"{body}\n({time.monotonic() - began:.0f} s)\n", flush=True)
+        print(f"{body}\n({time.monotonic() - began:.0f} s)\n", flush=True)  # noqa: T201
         text += body.rstrip() + "\n\n"
     if not options.parts:
         PAGE.write_text(HEAD + f"Machine of the timings: {machine()}.\n\n" * 0 + text.rstrip() + "\n")

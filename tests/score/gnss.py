@@ -26,7 +26,11 @@ def stations() -> list[str]:
 
 def load(name: str) -> tuple[Ints, Floats]:
     """Days (ns) and (n, 3) mm."""
-    rows = [row for row in columns(f"gnss_japan_neu/dataset/{name}", 0, "lon", "lat", "ver") if row[0] >= ns("2009-01-01")]
+    rows = [
+        row
+        for row in columns(f"gnss_japan_neu/dataset/{name}", 0, "lon", "lat", "ver")
+        if row[0] >= ns("2009-01-01")
+    ]
     return np.array([t for t, _ in rows], np.int64), np.array([x for _, x in rows])
 
 

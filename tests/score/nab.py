@@ -20,7 +20,11 @@ from tests.score.common import DATA, Floats, ewma_z, hold, ns, series, table
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-PROFILES = {"standard": (1.0, 0.11, 1.0), "low false alarms": (1.0, 0.22, 1.0), "low misses": (1.0, 0.11, 2.0)}
+PROFILES = {
+    "standard": (1.0, 0.11, 1.0),
+    "low false alarms": (1.0, 0.22, 1.0),
+    "low misses": (1.0, 0.11, 2.0),
+}
 PERFECT = 2.0 / (1.0 + np.exp(-5.0)) - 1.0
 
 
@@ -69,11 +73,18 @@ def outcome(its: Labelled, at: Sequence[int]) -> tuple[float, float, int]:
         else:
             a, b = before[-1]
             y = (i - b) / max(b - a, 1)
-            false += -1.0 if y > 3.0 else sigma(y)  # noqa: PLR2004 -- three windows away
+            false += -1.0 if y > 3.0 else sigma(y)
     return sum(hits.values()), false, len(its.windows) - len(hits)
 
 
-def best(files: Sequence[Labelled], scores: Sequence[Floats], quiet: float, profile: str, judge: Sequence[Labelled], judged: Sequence[Floats]) -> float:
+def best(
+    files: Sequence[Labelled],
+    scores: Sequence[Floats],
+    quiet: float,
+    profile: str,
+    judge: Sequence[Labelled],
+    judged: Sequence[Floats],
+) -> float:
     """Score of `judge` at the limit that is best on `files`."""
     pooled = np.concatenate([score[its.free :] for its, score in zip(files, scores, strict=True)])
     limits = np.unique(np.quantile(pooled[np.isfinite(pooled)], 1.0 - np.logspace(-4.7, -0.7, 60)))
@@ -81,7 +92,9 @@ def best(files: Sequence[Labelled], scores: Sequence[Floats], quiet: float, prof
     return scored(judge, judged, float(chosen), quiet, profile)
 
 
-def scored(files: Sequence[Labelled], scores: Sequence[Floats], limit: float, quiet: float, profile: str) -> float:
+def scored(
+    files: Sequence[Labelled], scores: Sequence[Floats], limit: float, quiet: float, profile: str
+) -> float:
     hit, false, miss = PROFILES[profile]
     total, windows = 0.0, 0
     for its, score in zip(files, scores, strict=True):
@@ -133,7 +146,9 @@ def expansion(its: Labelled) -> Floats:
 METHODS: dict[str, Callable[[Labelled], Floats]] = {
     "Hampel and noise, as shipped": quality,
     "EWMA z": lambda its: ewma_z(its.x, slice(0, its.free)),
-    "rate of change": lambda its: np.abs(np.diff(hold(its.x), prepend=its.x[0])) / (np.nanstd(its.x[: its.free]) or 1.0),
+    "rate of change": lambda its: (
+        np.abs(np.diff(hold(its.x), prepend=its.x[0])) / (np.nanstd(its.x[: its.free]) or 1.0)
+    ),
     "new minimum or maximum (not shipped)": expansion,
 }
 QUIET = 0.05  # of a series: one alarm, then silence
@@ -156,4 +171,6 @@ def report() -> str:
             cells.append(f"{inside:.1f} / {cross:.1f}")
         rows.append([name, *cells])
     windows = sum(len(its.windows) for its in files)
-    return f"{len(files)} series, {windows} windows; in sample / two-fold.\n\n" + table(["method", *PROFILES], rows)
+    return f"{len(files)} series, {windows} windows; in sample / two-fold.\n\n" + table(
+        ["method", *PROFILES], rows
+    )

@@ -14,7 +14,10 @@ from edge_rules.advice.messages import Advice, Channel
 from tests.score.common import BASELINES, NS_PER_D, Floats, Ints, alarms, limit_for, ns, series, table
 
 FILE = "tailings_pond_ouellet/site_data/pp_station.csv"
-SENSORS = {"pond level, m": (4, 0.01, 0.05), "barometer, mbar": (3, 0.1, 5.0)}  # column, resolution, rate a day
+SENSORS = {
+    "pond level, m": (4, 0.01, 0.05),
+    "barometer, mbar": (3, 0.1, 5.0),
+}  # column, resolution, rate a day
 JULY = ns("2020-07-01")
 QUIET = 288
 MONTH_D = 30.44
@@ -32,7 +35,7 @@ def report() -> str:
             if when >= JULY:
                 counts[rule] = counts.get(rule, 0) + 1
         for rule in ("hampel", "flatline", "noise", "gap", "trend"):
-            rows.append([sensor, rule, _rate(counts.get(rule, 0), months)])
+            rows.append([sensor, rule, _rate(counts.get(rule, 0), months)])  # noqa: PERF401
         budget = sum(when < JULY for _, when in said)
         for name, scored in BASELINES.items():
             score = scored(x, slice(0, first))
@@ -45,8 +48,13 @@ def ours(t: Ints, x: Floats, first: int, resolution: float, rate: float) -> list
     d = np.diff(x[:first])
     noise = max(1.4826 * float(np.nanmedian(np.abs(d))) / np.sqrt(2.0), resolution)
     advice = Advice(
-        hampel=True, resolution=resolution, flatline_s=6 * 3600.0, noise=True, period_s=300.0,
-        trend_noise=noise, trend_rate_per_day=rate,
+        hampel=True,
+        resolution=resolution,
+        flatline_s=6 * 3600.0,
+        noise=True,
+        period_s=300.0,
+        trend_noise=noise,
+        trend_rate_per_day=rate,
     )
     judge = Detectors([Channel("s", "u", advice)])
     batch = Batch(np.zeros(t.size, np.int64), t, x, x)

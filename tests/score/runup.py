@@ -7,7 +7,6 @@ Nobody has published a displacement series with a known time of failure that cou
 
 from __future__ import annotations
 
-
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +40,7 @@ def noise(rng: np.random.Generator, n: int, sidereal: float = 1.5) -> Floats:
     wrong = np.where(rng.random(n) < 0.01, rng.choice([-60.0, 60.0], n), 0.0)
     x = white + slow + pattern + wave + wrong
     x[rng.random(n) < 0.03] = np.nan
-    return x
+    return x  # type: ignore[no-any-return]
 
 
 def run_up(n: int, lead_h: float, alpha: float, v0: float = CREEP) -> Floats:
@@ -54,15 +53,41 @@ def run_up(n: int, lead_h: float, alpha: float, v0: float = CREEP) -> Floats:
     return np.cumsum(v)
 
 
-def feed(x: Floats, limit_per_day: float, q: float = Q_OF_VARIANCE, onset: int = 1, noise_sd: float = NOISE) -> kernels.Records:
+def feed(
+    x: Floats, limit_per_day: float, q: float = Q_OF_VARIANCE, onset: int = 1, noise_sd: float = NOISE
+) -> kernels.Records:
     """One channel through the production kernel."""
     n = x.size
     state, params = kernels.records(kernels.STATE, 1), kernels.records(kernels.PARAMS, 1)
-    params[0] = (0, 8.0, 0.0, 1, noise_sd**2, q * noise_sd**2, limit_per_day / 24.0, 0, 0, 0.0, onset, 0, 0 if onset else -1, 0, 0)
+    params[0] = (
+        0,
+        8.0,
+        0.0,
+        1,
+        noise_sd**2,
+        q * noise_sd**2,
+        limit_per_day / 24.0,
+        0,
+        0,
+        0.0,
+        onset,
+        0,
+        0 if onset else -1,
+        0,
+        0,
+    )
     out, gaps = kernels.records(kernels.OUT, n), kernels.records(kernels.GAP, 2 * n + 2)
     kernels.step(
-        np.zeros(n, np.int64), (np.arange(n) + 1) * HOUR_NS, x, x, kernels.bare(state), kernels.bare(params),
-        np.zeros(0, np.int64), kernels.bare(kernels.records(kernels.HOURLY, 1)), kernels.bare(out), kernels.bare(gaps),
+        np.zeros(n, np.int64),
+        (np.arange(n) + 1) * HOUR_NS,
+        x,
+        x,
+        kernels.bare(state),
+        kernels.bare(params),
+        np.zeros(0, np.int64),
+        kernels.bare(kernels.records(kernels.HOURLY, 1)),
+        kernels.bare(out),
+        kernels.bare(gaps),
     )
     return out
 
@@ -87,11 +112,17 @@ def rate_limit() -> float:
     return sorted(peaks)[-TRAIN_ALARMS]
 
 
-def leads(limit: float, shape: Callable[[np.random.Generator], tuple[float, float]]) -> dict[str, list[float]]:
+def leads(
+    limit: float, shape: Callable[[np.random.Generator], tuple[float, float]]
+) -> dict[str, list[float]]:
     """Hours before failure at which each rule first spoke of the run-up; 0: not before it."""
     rng = np.random.default_rng(7)
     found: dict[str, list[float]] = {"trend": [], "onset": [], "forecast": [], "early": []}
-    bits = {"trend": kernels.RATE_PRESENT, "onset": kernels.ONSET_PRESENT, "forecast": kernels.FORECAST_PRESENT}
+    bits = {
+        "trend": kernels.RATE_PRESENT,
+        "onset": kernels.ONSET_PRESENT,
+        "forecast": kernels.FORECAST_PRESENT,
+    }
     for _ in range(RUNS):
         lead, alpha = shape(rng)
         move = np.concatenate([CREEP * np.arange(WARM_H), CREEP * WARM_H + run_up(RUN_H, lead, alpha)])
@@ -121,7 +152,12 @@ def forecasts(left_h: float, alpha: float, runs: int = 300) -> tuple[float, floa
         if abs(power - 1.0) < 1e-9:
             x = -30.0 * np.log(left)
         else:
-            x = 30.0 * (left ** (1.0 - power) - left[0] ** (1.0 - power)) / (power - 1.0) * left_h ** (power - 1.0)
+            x = (
+                30.0
+                * (left ** (1.0 - power) - left[0] ** (1.0 - power))
+                / (power - 1.0)
+                * left_h ** (power - 1.0)
+            )
         slow = np.zeros(n)
         drive = rng.normal(0.0, np.sqrt(1.0 - 0.81), n)
         for i in range(1, n):
@@ -170,13 +206,25 @@ def report() -> str:
     rows: list[list[object]] = []
     for case, shape in cases.items():
         found = leads(limit, shape)
-        cells = [f"{np.median(found[rule]):.0f} / {np.percentile(found[rule], 5):.0f}" for rule in ("trend", "onset", "forecast")]
+        cells = [
+            f"{np.median(found[rule]):.0f} / {np.percentile(found[rule], 5):.0f}"
+            for rule in ("trend", "onset", "forecast")
+        ]
         rows.append([case, *cells, len(found["early"])])
     tries: list[list[object]] = []
     for alpha in (2.0, 1.75, 2.25, 1.5):
         for left in (48.0, 24.0, 12.0, 6.0):
             error, covered, width, made = forecasts(left, alpha)
-            tries.append([f"{left:.0f} h", alpha, f"{error:.1f} h", f"{covered:.0%}", f"{width:.0f} h", f"{made} of 300"])
+            tries.append(
+                [
+                    f"{left:.0f} h",
+                    alpha,
+                    f"{error:.1f} h",
+                    f"{covered:.0%}",
+                    f"{width:.0f} h",
+                    f"{made} of 300",
+                ]
+            )
     years = 10
     counts = quiet_pond(years)
     calls = sum(counts.get(rule, 0) for rule in ("corroborated", "forecast"))
@@ -187,7 +235,9 @@ def report() -> str:
         f"median / worst 5 %, {RUNS} runs.\n\n"
         + table(["run-up", "trend", "onset", "forecast", "alarms before it began"], rows)
         + "\n\nTime of failure from 96 hourly means; the forecast weighs alpha 1.7 to 2.4, so 1.5 is a law it does not know.\n\n"
-        + table(["left", "alpha", "median error", "90 % interval covers", "its median width", "forecasts"], tries)
+        + table(
+            ["left", "alpha", "median error", "90 % interval covers", "its median width", "forecasts"], tries
+        )
         + f"\n\nA quiet pond of 8 stations on one base, {years} years: {quiet}. Call-outs (inspect now): "
         f"{calls / years:.1f} per pond-year ({low / years:.2f} to {high / years:.2f})."
     )

@@ -93,7 +93,16 @@ def report() -> str:
     recall = [[code, len(heard), sum(heard)] for code, heard in sorted(by_code.items())]
     precision = [[rule, len(right), f"{np.mean(right):.0%}"] for rule, right in sorted(by_rule.items())]
     return (
-        table(["series", "method", "flagged events found (later half)", "alarms in them", "other alarms per year"], rows)
+        table(
+            [
+                "series",
+                "method",
+                "flagged events found (later half)",
+                "alarms in them",
+                "other alarms per year",
+            ],
+            rows,
+        )
         + "\n\nOurs over the whole series, by the technicians' code:\n\n"
         + table(["code", "events", "found"], recall)
         + "\n\nand by detector:\n\n"

@@ -14,7 +14,18 @@ import numpy as np
 
 from edge_rules.advice.detectors import Batch, Detectors
 from edge_rules.advice.messages import Advice, Channel, Response
-from tests.score.common import BASELINES, NS_PER_D, Floats, Ints, alarms, limit_for, middle, percent, series, table
+from tests.score.common import (
+    BASELINES,
+    NS_PER_D,
+    Floats,
+    Ints,
+    alarms,
+    limit_for,
+    middle,
+    percent,
+    series,
+    table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +57,11 @@ def load() -> list[Well]:
     def read(name: str, value: int = 1) -> tuple[Ints, Floats]:
         return series(f"{folder}{name}.csv.gz", 0, value)
 
-    nb5 = {"rain": read("data__nb5_prec"), "evaporation": read("data__nb5_evap"), "pond": read("data__nb5_riv")}
+    nb5 = {
+        "rain": read("data__nb5_prec"),
+        "evaporation": read("data__nb5_evap"),
+        "pond": read("data__nb5_riv"),
+    }
     dry = {name: nb5[name] for name in ("rain", "evaporation")}
     nb18 = {"rain": read("data__nb18_rain"), "evaporation": read("data__nb18_evap")}
     return [
@@ -58,7 +73,7 @@ def load() -> list[Well]:
 
 def detectors(well: Well, learn_s: float) -> Detectors:
     names = {name: name if name in well.inputs else "" for name in INPUTS}
-    response = Response(**names, learn_s=learn_s)
+    response = Response(**names, learn_s=learn_s)  # type: ignore[arg-type]
     advice = Advice(hampel=True, resolution=0.01, flatline_s=6 * 3600.0, response=response)
     return Detectors([Channel("head", "m", advice)])
 
@@ -70,9 +85,9 @@ def events(well: Well, judge: Detectors) -> Events:
     for name, (t, x) in {**well.inputs, "head": well.head}.items():
         keep = (t <= end) & (t >= begin)
         parts.append((t[keep], x[keep], np.full(keep.sum(), judge.names.index(name))))
-    t, x, name = (np.concatenate([part[i] for part in parts]) for i in range(3))
-    order = np.lexsort((-name, t))
-    return Events(name[order], t[order], x[order])
+    t, x, name = (np.concatenate([part[i] for part in parts]) for i in range(3))  # type: ignore[assignment]
+    order = np.lexsort((-name, t))  # type: ignore[operator]
+    return Events(name[order], t[order], x[order])  # type: ignore[arg-type]
 
 
 def run(judge: Detectors, its: Events, part: slice) -> list[tuple[str, int]]:
@@ -130,7 +145,7 @@ def ours(well: Well) -> tuple[dict[str, list[float | None]], str, str, list[int]
         run(judge, its, slice(at, int(begin)))
         at = int(begin)
         kept = [(table.records, table.records.copy()) for table in judge.tables.values()]
-        for name in found:
+        for name in found:  # noqa: PLC0206
             changed, rule, within = inject(name, its, slice(at, int(end)), head)
             heard = [t for its_rule, t in run(judge, changed, slice(at, int(end))) if its_rule == rule]
             days = (heard[0] - moment) / NS_PER_D if heard else None
@@ -165,7 +180,9 @@ def daily(well: Well) -> tuple[Ints, Floats]:
     return days * NS_PER_D, np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def baseline(name: str, well: Well, moments: list[int], half: int) -> tuple[dict[str, list[float | None]], str]:
+def baseline(
+    name: str, well: Well, moments: list[int], half: int
+) -> tuple[dict[str, list[float | None]], str]:
     t, x = daily(well)
     first = int(np.searchsorted(t, half))
     train = slice(0, first)
