@@ -1,0 +1,27 @@
+"""Which modules wait for `make campaign`: they measure time on a machine that must be quiet, or take minutes."""
+
+from __future__ import annotations
+
+import pytest
+
+WANT_A_QUIET_MACHINE = {
+    "tests/fault/test_disk_watch.py",
+    "tests/fault/test_rows_36_to_38_bus.py",
+    "tests/fault/test_siren.py",
+    "tests/fault/test_uplink_link.py",
+    "tests/fault/test_uplink_outages.py",
+    "tests/hardware_sim/test_bench_doc.py",
+    "tests/hardware_sim/test_page_browser.py",
+    "tests/hardware_sim/test_scenarios.py",
+    "tests/system/test_guard_room.py",
+    "tests/daemon/test_outputs.py::test_a_new_ring_between_two_pulses_does_not_wait_for_the_next",
+    "tests/daemon/test_seal_sealer.py::test_a_new_epoch_begins_with_its_certificate_in_the_chain",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        module, _, _ = item.nodeid.partition("::")
+        if module in WANT_A_QUIET_MACHINE or item.nodeid in WANT_A_QUIET_MACHINE:
+            item.add_marker(pytest.mark.campaign)
