@@ -193,7 +193,7 @@ async def test_the_program_writes_bench_json_when_all_is_ready_and_ends_on_sigte
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("strom",), b"shipped scenarios are calm, storm"),
+        (("strom",), b"shipped scenarios are base-bumped"),
         (("storm", "--platform-outage", "5"), b"an outage is AT:FOR"),
         (("storm", "--speed", "0"), b"positive"),
     ],

@@ -109,7 +109,7 @@ async def test_a_wrong_wish_is_answered_with_its_sentence(tmp_path: Path) -> Non
             ("/fault", {"target": "nowhere", "fault": "cut"}, "there are rs485-1"),
             ("/fault", {"target": "weather", "fault": "float"}, "cannot happen"),
             ("/fault", {"target": "weather"}, "fault"),
-            ("/scenario", {"scenario": "../../etc/passwd"}, "there are calm"),
+            ("/scenario", {"scenario": "../../etc/passwd"}, "there are base-bumped"),
             ("/ack", {"id": "x", "by": "y"}, "no daemon listens"),
         ):
             status, text = await posted(page, session, path, body)

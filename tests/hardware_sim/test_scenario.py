@@ -61,7 +61,7 @@ def test_a_wrong_scenario_is_named_with_its_place(tmp_path: Path, text: str, sai
 
 
 def test_a_missing_scenario_names_those_there_are() -> None:
-    with pytest.raises(ScenarioWrong, match="calm, storm"):
+    with pytest.raises(ScenarioWrong, match="base-bumped, bus-from-hell, calm"):
         Scenario.load("strom")
 
 
