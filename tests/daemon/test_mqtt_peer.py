@@ -201,14 +201,14 @@ async def running(*parts: Any, after: Platform | None = None) -> AsyncIterator[N
 
 async def until(true: Callable[[], bool | Awaitable[bool]], what: str) -> None:
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(45):
             while True:
                 result = true()
                 if (await result) if not isinstance(result, bool) else result:
                     return
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"in 15 s not seen: {what}")
+        pytest.fail(f"in 45 s not seen: {what}")
 
 
 async def durable(spool: Spool, last: int) -> bool:
