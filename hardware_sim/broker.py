@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from hardware_sim import mqtt
 from hardware_sim.mqtt import Property, Reason, Violation
 from hardware_sim.mqtt_decoder import Decoder
+from hardware_sim.ports import free_port
 
 if TYPE_CHECKING:
     import ssl
@@ -77,10 +78,10 @@ class Broker:
             OSError: the port is taken.
         """
         loop = asyncio.get_running_loop()
+        self._port = self._port or free_port(self._host)
         self._server = await loop.create_server(
             lambda: _Connection(self), self._host, self._port, ssl=self._tls
         )
-        self._port = self._server.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
         """Closes the listener and drops every connection, as a platform does whose power fails."""

@@ -21,6 +21,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hardware_sim.ports import free_port
 from hardware_sim.show import Seen, Show, open_show
 
 if TYPE_CHECKING:
@@ -164,13 +165,12 @@ def _site_file(facts: dict[str, Any]) -> tuple[Path, dict[str, str], str]:
 def _free_port(wanted: int) -> int:
     import socket  # noqa: PLC0415 -- only here
 
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
-    raise DemoFailed("no free TCP port on 127.0.0.1")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", wanted))
+            return wanted
+    return free_port()
 
 
 # -- watching ----------------------------------------------------------------------------------------

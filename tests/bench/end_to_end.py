@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hardware_sim.platform import Platform
+from hardware_sim.ports import free_port
 from hardware_sim.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ async def _measured(load: Load, folder: Path) -> Figures:
     async with contextlib.AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(_server(folder)) for _ in range(load.lines)]
         platform = await stack.enter_async_context(Platform(receiver))
-        metrics = f"127.0.0.1:{_free_port()}"
+        metrics = f"127.0.0.1:{free_port()}"
         site = _site_file(load, folder, ports, platform.address, metrics)
         daemon = await stack.enter_async_context(_daemon(site, folder, load.rate))
         await _until_polled(load, metrics)
@@ -209,14 +210,6 @@ def _site_file(load: Load, folder: Path, ports: list[str], platform: str, metric
 
 def _on_core(core: int) -> list[str]:
     return ["taskset", "-c", str(core % (os.cpu_count() or 1))] if shutil.which("taskset") else []
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- looking -----------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ from drivers.framing import RtuFraming
 from drivers.line import Line
 from drivers.modbus import ModbusDevice
 from drivers.wire import SerialWire
+from hardware_sim.ports import free_port
 from tests.drivers.rtu_server import Mode, RtuServer, adu, answer
 from tests.drivers.test_recorder import Witness
-from tests.system.running import free_port
 
 if TYPE_CHECKING:
     from tests.drivers.rtu_server import Plan

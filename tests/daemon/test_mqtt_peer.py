@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from daemon.config import UplinkTable
 from daemon.seal import verify
 from daemon.spool import Draft, Spool
 from daemon.uplink.mqtt import MqttUplink, Status
+from hardware_sim.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -48,9 +48,7 @@ class Broker:
     """A mosquitto of our own, that can be stopped and started again with its memory."""
 
     def __init__(self, folder: Path, extra: str = "", listener: str = "") -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         folder.mkdir()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(

@@ -21,8 +21,9 @@ import pytest
 from hardware_sim.dam import Truth
 from hardware_sim.instruments.vegapuls import VegaPuls
 from hardware_sim.instruments.waveshare_relay import WaveshareRelay
+from hardware_sim.ports import free_port
 from hardware_sim.wires import RtuWire
-from tests.system.running import Daemon, free_port, until
+from tests.system.running import Daemon, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -24,8 +24,9 @@ import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from hardware_sim.ports import free_port
 from hardware_sim.receiver import Receiver
-from tests.system.running import PATH, Daemon, Program, free_port, listens, received, until
+from tests.system.running import PATH, Daemon, Program, listens, received, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

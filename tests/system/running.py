@@ -13,7 +13,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import sys
 import time
@@ -24,18 +23,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pytest
 
+from hardware_sim.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 ROOT = Path(__file__).parents[2]
+NOT_THERE_YET = (OSError, json.JSONDecodeError, sqlite3.OperationalError)
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"  # where Debian keeps servers
 
 
-async def until(look: Callable[[], Any], what: str, within_s: float = 20.0) -> Any:
+async def until(look: Callable[[], Any], what: str, within_s: float = 60.0) -> Any:
     """Look again and again until there is something to see; what was seen."""
     deadline_s = time.monotonic() + within_s
     while True:
-        with contextlib.suppress(OSError, json.JSONDecodeError):  # not there yet
+        with contextlib.suppress(*NOT_THERE_YET):
             seen = look()
             if inspect.isawaitable(seen):
                 seen = await seen
@@ -44,12 +46,6 @@ async def until(look: Callable[[], Any], what: str, within_s: float = 20.0) -> A
         if time.monotonic() > deadline_s:
             pytest.fail(f"not seen within {within_s:g} s: {what}")
         await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def listens(port: int) -> bool:
@@ -90,7 +86,7 @@ class Program:
                 start_new_session=True,
             )
 
-    async def ready(self, look: Callable[[], Any], what: str, within_s: float = 20.0) -> Any:
+    async def ready(self, look: Callable[[], Any], what: str, within_s: float = 60.0) -> Any:
         """`until`, which fails at once when the program has ended, with its last words."""
 
         def looked() -> Any:

@@ -17,7 +17,7 @@ from tests.system.running import ROOT, Program
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 def demo(folder: Path, scenario: str, seconds: int) -> Program:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hardware_sim.ports import free_port
 from tests.peers.test_libmodbus import serial_cable
-from tests.system.running import Daemon, Program, free_port, readings, until
+from tests.system.running import Daemon, Program, readings, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.peer, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(240)]
 
 
 def number(form: str, *words: int) -> float:

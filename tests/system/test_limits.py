@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daemon.metrics import CONNECTIONS, DEADLINE_S, Endpoint, Metrics
+from hardware_sim.ports import free_port
 from tests.system.running import (
     Bench,
     Daemon,
     Program,
     assert_no_poll_was_missed,
     demo_site,
-    free_port,
     readings,
     until,
 )

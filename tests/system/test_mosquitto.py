@@ -18,10 +18,11 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from hardware_sim.ports import free_port
 from hardware_sim.receiver import Receiver
 from tests.daemon.test_mqtt_peer import certificate
 from tests.system import payloads
-from tests.system.running import PATH, Bench, Daemon, Program, demo_site, free_port, listens, received, until
+from tests.system.running import PATH, Bench, Daemon, Program, demo_site, listens, received, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,7 +47,7 @@ topic write pondwatch/1/+/+/receipts
 pytestmark = [
     pytest.mark.peer,
     pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt-get install mosquitto"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
 ]
 
 

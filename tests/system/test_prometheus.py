@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.system.running import PATH, Bench, Daemon, Program, demo_site, free_port, readings, until
+from hardware_sim.ports import free_port
+from tests.system.running import PATH, Bench, Daemon, Program, demo_site, readings, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ NOT_YET = {"pondwatch_spool_days_left": "said once the disk has filled for a whi
 pytestmark = [
     pytest.mark.peer,
     pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed: apt-get install prometheus"),
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(240),
 ]
 
 
@@ -149,7 +150,7 @@ async def test_prometheus_knows_every_metric_that_is_documented(tmp_path: Path) 
             names = {
                 each["metric"]["__name__"] for each in await prometheus.query('{__name__=~"pondwatch_.+"}')
             }
-            (level,) = await prometheus.query('pondwatch_channel_value{channel="n.pond.level"}')
+            (level,) = await prometheus.knows('pondwatch_channel_value{channel="n.pond.level"}')
         stored = [each["value"] for each in readings(daemon.batches(), "n.pond.level")]
         text = await daemon.page()
     assert {_family(name) for name in names} == {_family(name) for name in DOCUMENTED.keys() - NOT_YET.keys()}
