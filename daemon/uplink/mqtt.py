@@ -284,7 +284,8 @@ class MqttUplink:
         await self._listen(client)
         self._tell(client, "online")
         self._up(queue)
-        queue.begin(self._spool.latest, await self._spool.first_seq(), client.receive_maximum)
+        floor = await self._spool.first_seq()
+        queue.begin(self._spool.latest, floor, client.receive_maximum)  # the newest of now: commits go on
         self._seal_due = self._seal is not None
         loop = asyncio.get_running_loop()
         while True:

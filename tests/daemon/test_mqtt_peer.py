@@ -277,6 +277,24 @@ async def test_a_broker_that_goes_and_comes_back_gets_everything_and_the_platfor
         assert uplink.counters.resent <= 3 * 20  # no more than a window for each loss
 
 
+async def test_what_is_committed_while_a_connection_begins_waits_for_no_later_commit(
+    broker: Broker, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uplink, platform = make(table(broker.port), spool), Platform(broker.port)
+    first_seq = spool.first_seq
+
+    async def with_a_commit_meanwhile() -> int:
+        found = await first_seq()
+        if spool.last_seq == 0:
+            await spool.commit([draft(1)])
+            await until(lambda: spool.last_seq == 1, "told")
+        return found
+
+    monkeypatch.setattr(spool, "first_seq", with_a_commit_meanwhile)
+    async with running(platform, uplink, after=platform):
+        await until(lambda: durable(spool, 1), "settled")
+
+
 async def test_a_process_that_dies_goes_on_where_its_settled_ranges_end(broker: Broker, spool: Spool) -> None:
     platform = Platform(broker.port)
     await spool.commit([draft(n) for n in range(50)])
