@@ -21,15 +21,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+import apsw
 import pytest
 
+from daemon.archive import Archive
 from hardware_sim.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 ROOT = Path(__file__).parents[2]
-NOT_THERE_YET = (OSError, json.JSONDecodeError, sqlite3.OperationalError)
+NOT_THERE_YET = (OSError, json.JSONDecodeError, sqlite3.OperationalError, apsw.Error)
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"  # where Debian keeps servers
 
 
@@ -278,9 +280,9 @@ def rows(path: Path, sql: str) -> list[Any]:
 
 
 def batches(path: Path) -> list[Batch]:
-    """The chain as a store has it."""
-    sql = "SELECT seq, kind, payload, lower(hex(hash)) FROM batch ORDER BY seq"
-    return [Batch(*row) for row in rows(path, sql)]
+    """The chain as a store has it, loose and packed."""
+    with Archive(path) as archive:
+        return [Batch(b.seq, b.kind, b.payload, b.hash.hex()) for b in archive.batches()]
 
 
 def received(path: Path) -> list[Batch]:

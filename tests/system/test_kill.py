@@ -37,7 +37,7 @@ LEVELS = ("none", "blue", "yellow", "orange", "red")
 RAIN_ENDS_S = 56 * 60.0  # of the bench's storm
 KILLS = 6
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 def holds_under_way(daemon: Daemon) -> int:
