@@ -7,7 +7,7 @@ SECONDS ?=
 PAGE    ?=
 COUNT   ?=
 
-.PHONY: demo test check bench faults campaign screenshots lock clean setup
+.PHONY: demo test check bench scoreboard faults campaign screenshots lock clean setup
 .DEFAULT_GOAL := demo
 
 setup: .venv/ready
@@ -35,6 +35,10 @@ check: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+# Detectors on real data beside plain baselines: writes docs/scoreboard.md; PARTS= for some of it, on screen only.
+scoreboard: setup
+	@$(BIN)/python -m tests.score $(PARTS)
 
 faults: setup
 	@$(BIN)/python -m tests.fault $(ARGS)

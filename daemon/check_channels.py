@@ -63,8 +63,34 @@ def check_channels(file: File, profiles: Mapping[str, Profile], found: Findings)
             channel.advice.trend_rate_per_day is None
         ):
             found.wrong(f"{path}.advice", "trend_noise and trend_rate_per_day go together")
+        _advice(path, channel, file, found)
     _circles(file, found)
     _armed(file, found)
+
+
+def _advice(path: str, channel: ChannelTable, file: File, found: Findings) -> None:
+    """What each detector needs beside itself."""
+    advice = channel.advice
+    if advice is None:
+        return
+    if advice.flatline_s is not None and channel.item == "rainfall":
+        found.wrong(f"{path}.advice.flatline", "is not for rain: a dry gauge stands still")
+    if advice.noise and not advice.resolution:
+        found.wrong(
+            f"{path}.advice.noise", "needs resolution: without it one step of a quiet sensor is noise"
+        )
+    if advice.onset and advice.trend_noise is None:
+        found.wrong(f"{path}.advice.onset", "needs trend_noise and trend_rate_per_day")
+    if advice.domain and (advice.trend_noise is None or advice.period_s is None):
+        found.wrong(f"{path}.advice.domain", "needs period, trend_noise and trend_rate_per_day")
+    if advice.response is None:
+        return
+    named = {key: getattr(advice.response, key) for key in ("rain", "pond", "evaporation")}
+    if not any(named.values()):
+        found.wrong(f"{path}.advice.response", "needs rain or pond")
+    for key, name in named.items():
+        if name:
+            found.refers(f"{path}.advice.response.{key}", name, "channel", file.channels)
 
 
 class _Known:

@@ -256,6 +256,28 @@ class DeviceTable:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseTable:
+    """What a pore pressure is expected from; judged only where it explains 90 % of the variance."""
+
+    rain: str = _key("channel with the rain since the poll before", '"n.rain.depth"', default="")
+    pond: str = _key("channel with the pond level, the decisive input", '"n.pond.level"', default="")
+    evaporation: str = _key(
+        "channel with the evaporation since the poll before", '"n.evaporation"', default=""
+    )
+    step_s: float = _key(
+        "means over so long are compared", '"1 day"', default=86400.0, key="step", parse="duration", min=600.0
+    )
+    learn_s: float = _key(
+        "history before anything is judged: one wet season at least",
+        '"365 days"',
+        default=365 * 86400.0,
+        key="learn",
+        parse="duration",
+        min=86400.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class AdviceTable:
     """Detectors give advice beside the levels; they never raise, lower or silence a level."""
 
@@ -265,6 +287,28 @@ class AdviceTable:
         "0.01",
         default=0.0,
         min=0.0,
+    )
+    flatline_s: float | None = _key(
+        "the same raw count for longer, and for longer than five times what the first two weeks saw, is a "
+        "stuck sensor; not for rain",
+        '"6 h"',
+        default=None,
+        key="flatline",
+        parse="duration",
+        exclusive_min=0.0,
+    )
+    noise: bool = _key(
+        "readings that suddenly scatter four times as usual or a fifth; needs resolution",
+        "true",
+        default=False,
+    )
+    period_s: float | None = _key(
+        "usual time between readings: stale after 2.5 of them, dead after 6",
+        '"10 min"',
+        default=None,
+        key="period",
+        parse="duration",
+        exclusive_min=0.0,
     )
     trend_noise: float | None = _key(
         "standard deviation of one reading in the channel's unit; arms the robust trend",
@@ -277,6 +321,29 @@ class AdviceTable:
         "2.0",
         default=None,
         exclusive_min=0.0,
+    )
+    onset: bool = _key(
+        "for displacement: steps, onset of acceleration, time of failure with its interval; needs the trend",
+        "true",
+        default=False,
+    )
+    domain: str = _key(
+        "failure domain: channels of one component that hang on one base station, barometer or logger; what "
+        "they all do at once is taken away; needs trend and period",
+        '"base1-east"',
+        default="",
+    )
+    response: ResponseTable | None = _key(
+        "expect the pore pressure from rain and pond level",
+        '{ rain = "n.rain.depth", pond = "n.pond.level" }',
+        default=None,
+    )
+    false_alarms_per_year: float = _key(
+        "budget of the response model, from which its limits follow",
+        "0.1",
+        default=0.1,
+        exclusive_min=0.0,
+        max=12.0,
     )
 
 

@@ -186,14 +186,20 @@ class Pipeline:
             log.warning("alarm %s %s %s: %s", alarm.level, alarm.condition, alarm.id, alarm.reason.en)
 
     def verdict(self, verdict: Verdict) -> None:
-        """A detector's advice becomes an alarm of its own kind; a quality verdict is shown beside it."""
+        """A detector's advice becomes an alarm of its own kind, an instrument that is stuck or noisy a fault.
+
+        A spike calls nobody: it is shown beside the level that stands on its channel, where one does.
+        """
         moved = self._verdicts.take(verdict)
         if moved is None:
             return
         self._writer.mark([moved])
         table = self._tables[verdict.channel]
+        if verdict.rule == "hampel":
+            self._doubt(table.id, verdict)
+            return
         subject = Subject(
-            "advice",
+            "fault" if verdict.kind == "quality" else "advice",
             f"{table.id}.{verdict.rule}",
             pond=table.pond,
             section=table.section or None,
@@ -219,6 +225,15 @@ class Pipeline:
             },
         )
         self._observe(subject, seen)
+
+    def _doubt(self, channel: str, verdict: Verdict) -> None:
+        if verdict.condition != "present":
+            return
+        log.info("%s: %s", channel, verdict.reason.get("en", ""))
+        alarm = self._book.of(Subject("channel", channel))
+        if alarm is not None:
+            spike = {"time": verdict.time, "value": verdict.value, "score": verdict.score, **verdict.evidence}
+            self.announce([self._book.attach(alarm.id, {"spike": spike})])
 
     def _observe(self, subject: Subject, seen: Observation) -> None:
         alarm = self._book.observe(subject, seen)

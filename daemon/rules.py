@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from daemon.reading import parse_rfc3339
+from edge_rules.law.levels import Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from daemon.clock import Clock
-    from daemon.config import Site
+    from daemon.config import ChannelTable, Site
     from daemon.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,19 @@ class Verdict(msgspec.Struct, frozen=True):
     evidence: Mapping[str, Any]
 
 
-RULES = ("hampel", "trend")  # as the rules process names them
+RULES = (  # as the rules process names them
+    "hampel",
+    "flatline",
+    "noise",
+    "gap",
+    "trend",
+    "step",
+    "onset",
+    "forecast",
+    "response",
+    "common-mode",
+    "corroborated",
+)
 HEARD = "verdict:"  # prefix among the stored states
 
 
@@ -216,12 +229,34 @@ class RulesFeed:
 
 
 def advised(site: Site) -> list[dict[str, Any]]:
-    """What the rules process is told of each channel with advice, as it stands in the site file."""
+    """What the rules process is told of each channel with advice.
+
+    `advice` as it stands in the site file; yellow, beyond which nothing is learnt, in numbers; a section is
+    known by its pond and its name.
+    """
     return [
-        {"id": channel.id, "unit": channel.unit, "advice": channel.advice}
+        {
+            "id": channel.id,
+            "unit": channel.unit,
+            "advice": channel.advice,
+            "source": channel.source,
+            "section": f"{channel.pond} {channel.section}" if channel.section else "",
+            "monitoring_point": channel.monitoring_point,
+            **_yellow(channel),
+        }
         for channel in site.channels
         if channel.advice is not None
     ]
+
+
+def _yellow(channel: ChannelTable) -> dict[str, float | None]:
+    """The limits of yellow on either side, or of the next level above where there is no yellow."""
+    found: dict[str, float | None] = {"yellow_low": None, "yellow_high": None}
+    for side in channel.levels.sides() if channel.levels else ():
+        limits = [limit for level in (2, 3, 4) if (limit := side.limit(Level(level))) is not None]
+        if limits:
+            found["yellow_high" if side.rising else "yellow_low"] = limits[0]
+    return found
 
 
 def verdict_time_ns(verdict: Verdict) -> int:

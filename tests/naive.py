@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass, field
-from math import isfinite, sqrt
+from itertools import pairwise
+from math import exp, inf, isfinite, log, prod, sqrt
 
 import numpy as np
 
@@ -179,3 +180,108 @@ class HampelTwin:
         decided = isfinite(value) and self.is_spike(newest - 2)
         stands = any(self.is_spike(at - 2) for at in range(newest, newest - self.window, -1))
         return decided, stands
+
+
+@dataclass
+class FlatTwin:
+    """Stuck sensors by the definition, over the whole history of (t, raw count)."""
+
+    flat_ns: int
+    commissioning_ns: int = 14 * 24 * 3_600_000_000_000
+    seen: list[tuple[int, float]] = field(default_factory=list)
+
+    def feed(self, t: int, count: float) -> bool:
+        """Does it stand after this sample?"""
+        self.seen.append((t, count))
+        first_t = self.seen[0][0]
+        runs: list[list[int]] = []  # the times of each run of equal counts
+        ends: list[int] = []  # when the next count ended it
+        for i, (at, each) in enumerate(self.seen):
+            if i and each == self.seen[i - 1][1]:
+                runs[-1].append(at)
+            else:
+                if runs:
+                    ends.append(at)
+                runs.append([at])
+        learnt = [
+            len(run)
+            for run, end in zip(runs[:-1], ends, strict=True)
+            if end - first_t < self.commissioning_ns
+        ]
+        now = runs[-1]
+        return any(
+            n > max(20, 5 * max(learnt, default=0))
+            and at - now[0] > self.flat_ns
+            and at - first_t >= self.commissioning_ns
+            for n, at in enumerate(now, 1)
+        )
+
+
+def noise_means(values: list[float], resolution: float) -> tuple[float, float]:
+    """Mean |difference| with short and with long memory, written out as weighted sums.
+
+    Only for series without differences large enough to be clipped.
+    """
+    differences = [abs(b - a) for a, b in pairwise(values)]
+    means = []
+    for memory in (20, 1000):
+        shares = [max(1.0 / memory, 1.0 / n) for n in range(1, len(differences) + 1)]
+        weights = [share * prod(1.0 - later for later in shares[i + 1 :]) for i, share in enumerate(shares)]
+        means.append(sum(w * d for w, d in zip(weights, differences, strict=True)))
+    assert max(differences) < 12.0 * max(means[1], resolution)
+    return means[0], means[1]
+
+
+class FollowTwin(TrendTwin):
+    """The quick follower: gated as the trend is, but it never takes a step for one."""
+
+    def __init__(self, noise: float, q: float) -> None:
+        super().__init__(noise, q, step_run=10_000)
+
+
+def time_left_h(
+    hours: list[float], values: list[float], sign: float, shares: tuple[float, ...]
+) -> list[float] | None:
+    """Quantiles of the hours left until failure: every candidate fitted by least squares on its own.
+
+    `hours` end at 0. Candidates: 120 from 0.5 to 2000 h, evenly in the logarithm; rate as (t_f - t)^-m.
+    """
+    left_h = np.exp(np.linspace(log(0.5), log(2000.0), 120))
+    h, x = np.array(hours), np.array(values)
+    logs = np.full((left_h.size, 5), -np.inf)
+    for j, left in enumerate(left_h):
+        for k, m in enumerate((0.7, 0.85, 1.0, 1.2, 1.45)):
+            integral = -np.log(left - h) if m == 1.0 else (left - h) ** (1.0 - m) / (m - 1.0)
+            integral = (integral - integral.mean()) / integral.std()
+            design = np.column_stack([np.ones(h.size), integral])
+            found, *_ = np.linalg.lstsq(design, x, rcond=None)
+            rest = float(((x - design @ found) ** 2).sum())
+            if found[1] * sign > 0.0 and rest > 0.0:
+                logs[j, k] = -0.5 * h.size / 3.0 * log(rest)
+    if not np.isfinite(logs).any():
+        return None
+    mass = np.exp(logs - logs.max()).sum(axis=1)
+    cumulated = np.cumsum(mass) / mass.sum()
+    quantiles = []
+    for share in shares:
+        j = int(np.searchsorted(cumulated, share))
+        quantiles.append(float(left_h[j]) if j < left_h.size - 1 else inf)
+    return quantiles
+
+
+def memory(times_d: list[float], values: list[float], tau_d: float, at: int) -> float:
+    """Exponential mean at sample `at` of what held in each interval up to it: the integral, normalised."""
+    top = bottom = 0.0
+    for i in range(1, at + 1):
+        age_1, age_0 = times_d[at] - times_d[i - 1], times_d[at] - times_d[i]
+        weight = exp(-age_0 / tau_d) - exp(-age_1 / tau_d)
+        top += weight * values[i]
+        bottom += weight
+    return top / bottom
+
+
+def weighted_fit(rows: list[list[float]], targets: list[float], weights: list[float]) -> np.ndarray:
+    """Least squares of all rows at once."""
+    root = np.sqrt(np.array(weights))
+    found, *_ = np.linalg.lstsq(np.array(rows) * root[:, None], np.array(targets) * root, rcond=None)
+    return np.asarray(found)

@@ -34,6 +34,7 @@ VERBS = {
     "drill": "a rehearsal, marked test in every payload",
     "mute": "sound off, for a while",
     "spool": "the local archive: status, verify",
+    "backtest": "levels and detectors over history: alarms per year, delay, a picture",
     "bench": "the simulator alone",
 }
 _ABOUT = """Edge data acquisition for tailings ponds: polls, judges, keeps and forwards.

@@ -3,7 +3,7 @@
 The folder is named after the kernels' bytes and Numba's version, so an upgrade never meets stale code. A
 manifest with the hash of every file is written when the kernels have run, and taken away before they run
 the next time: a file damaged by a power cut, or a compiled kernel that kills the process, is met by a
-fresh compilation (about two seconds) instead of a crash loop. The folder is 0700: it holds pickles, which
+fresh compilation (about eight seconds) instead of a crash loop. The folder is 0700: it holds pickles, which
 are code.
 """
 

@@ -6,11 +6,36 @@ each the stored payload of one `readings` message; the worker answers each with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
 import msgspec
+
+Rule = Literal[
+    "hampel",
+    "flatline",
+    "noise",
+    "gap",
+    "trend",
+    "step",
+    "onset",
+    "forecast",
+    "response",
+    "common-mode",
+    "corroborated",
+]
+Urgency = Literal["watch", "inspect today", "inspect now"]
+
+
+class Response(msgspec.Struct, frozen=True):
+    """The channels from which a pore pressure is expected; "" where there is none."""
+
+    rain: str = ""
+    evaporation: str = ""
+    pond: str = ""
+    step_s: float = 86400.0
+    learn_s: float = 365 * 86400.0
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -18,14 +43,32 @@ class Advice(msgspec.Struct, frozen=True):
 
     hampel: bool = False
     resolution: float = 0.0
+    flatline_s: float | None = None
+    noise: bool = False
+    period_s: float | None = None
     trend_noise: float | None = None
     trend_rate_per_day: float | None = None
+    onset: bool = False
+    domain: str = ""
+    response: Response | None = None
+    false_alarms_per_year: float = 0.1
 
 
 class Channel(msgspec.Struct, frozen=True):
+    """A channel with advice.
+
+    `source` is the point whose raw number tells a stuck sensor; the channel is at or beyond yellow up from
+    `yellow_high`, down from `yellow_low`.
+    """
+
     id: str
     unit: str
     advice: Advice | None = None
+    source: str = ""
+    section: str = ""
+    monitoring_point: str = ""
+    yellow_low: float | None = None
+    yellow_high: float | None = None
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -41,6 +84,7 @@ class Reading(msgspec.Struct, frozen=True):
     time: datetime
     value: float | None
     quality: str
+    raw: Mapping[str, float] = {}
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -63,10 +107,10 @@ class Verdict(msgspec.Struct, frozen=True):
     stream: str
     seq: int
     channel: str
-    rule: Literal["hampel", "trend"]
+    rule: Rule
     kind: Literal["quality", "advice"]
     condition: Literal["present", "gone"]
-    urgency: Literal["watch", "inspect today", "inspect now"] | None
+    urgency: Urgency | None
     score: float
     value: float | None
     limit: float | None

@@ -73,10 +73,8 @@ class Worker:
         if config.stream != self.position.stream:
             log.info("stream %s: starting afresh", config.stream)
             self.position = Position(config.stream, 0)
-        elif before is not None:
-            same = before.config_sha256 == sha256 and before.state.dtype == self._detectors.state.dtype
-            self._detectors.take_over(before.ids, before.state, statistics=same)
-            if not same:
+        elif before is not None:  # noqa: SIM102
+            if not self._detectors.take_over(before.tables, statistics=before.config_sha256 == sha256):
                 log.info("the configuration changed: statistics start anew")
 
     def judge(self, batch: Line) -> bytes:
@@ -118,7 +116,7 @@ class Worker:
 
         if self._detectors is None:
             return None
-        return Checkpoint(self.position, self._config_sha256, self._detectors.ids, self._detectors.state)
+        return Checkpoint(self.position, self._config_sha256, self._detectors.tables)
 
 
 async def serve(socket: Path, state_dir: Path) -> None:

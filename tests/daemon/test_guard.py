@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import time
 from math import nan
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +18,7 @@ from daemon.audit import Audit
 from daemon.channels import Channels, Source
 from daemon.clock import Clock
 from daemon.config import (
+    AdviceTable,
     ChannelTable,
     DeviceTable,
     File,
@@ -36,7 +37,7 @@ from daemon.manual import Manual
 from daemon.metrics import Metrics
 from daemon.outputs import Output
 from daemon.pipeline import Pipeline
-from daemon.rules import Verdicts
+from daemon.rules import Verdict, Verdicts
 from daemon.spool import Spool
 from daemon.writer import Writer
 from drivers.sample import Block, Frame, Quality
@@ -198,6 +199,49 @@ async def test_the_siren_sounds_until_every_alarm_of_its_level_is_acknowledged(t
         assert bench.on() == {"watchdog", "lamp"}, "a lamp shows the level, acknowledged or not"
         bench.see(0.0)
         assert bench.on() == {"watchdog"}
+
+
+def said(rule: str, kind: str, condition: str = "present", seq: int = 1) -> Verdict:
+    reason = {"zh": "说明", "en": "a sentence"}
+    return Verdict(
+        "s",
+        seq,
+        "c0",
+        rule,
+        kind,
+        condition,
+        None,
+        9.0,
+        5.0,
+        1.0,
+        "2027-01-15T08:00:00.000Z",
+        reason,
+        {"k": 8.0},
+    )
+
+
+async def test_a_spike_calls_nobody_and_is_shown_beside_the_level_a_stuck_instrument_is_a_fault(
+    tmp_path: Path,
+) -> None:
+    its = site()
+    armed = tuple(
+        replace(channel, advice=AdviceTable(hampel=True, noise=True, resolution=0.01))
+        for channel in its.channels
+    )
+    async with opened(tmp_path, cast("Site", replace(cast("File", its), channels=armed))) as bench:
+        bench.pipeline._verdicts.follow("s")
+        bench.pipeline.verdict(said("hampel", "quality"))
+        assert bench.room.book.open() == []
+        bench.see(3.5)
+        bench.pipeline.verdict(said("hampel", "quality", seq=2))
+        spike = bench.alarm().evidence["spike"]
+        assert spike == {"time": "2027-01-15T08:00:00.000Z", "value": 5.0, "score": 9.0, "k": 8.0}
+        bench.pipeline.verdict(said("noise", "quality", seq=3))
+        assert bench.alarm("fault").condition == "present"
+        bench.pipeline.verdict(said("trend", "advice", seq=4))
+        assert (bench.alarm("advice").level, bench.alarm("advice").rule) == ("none", "trend")
+        bench.pipeline.verdict(said("trend", "advice", "gone", seq=4))
+        assert bench.alarm("advice").condition == "present", "what rests on a batch heard before is a repeat"
 
 
 async def test_what_went_before_anybody_noticed_rings_until_somebody_does(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_rules.advice import kernels
-from edge_rules.advice.checkpoint import Checkpoint, Checkpoints
+from edge_rules.advice.checkpoint import Checkpoint, Checkpoints, Table
 from edge_rules.advice.messages import Position
 
 if TYPE_CHECKING:
@@ -17,7 +17,14 @@ def checkpoint(seq: int) -> Checkpoint:
     state = kernels.records(kernels.STATE, 2)
     state["x"] = [0.1 * seq, np.nan]
     state["ring"][1] = np.arange(kernels.WINDOW) / 3.0
-    return Checkpoint(Position("s1", seq), "c" * 64, ["a", "b"], state)
+    hours = kernels.records(kernels.HOURLY, 1)
+    hours["ring"][0] = 0.1 * seq
+    tables = {
+        "channel": Table(["a", "b"], state),
+        "hourly": Table(["b"], hours),
+        "none": Table([], state[:0]),
+    }
+    return Checkpoint(Position("s1", seq), "c" * 64, tables)
 
 
 def loaded_seq(folder: Path) -> int | None:
@@ -36,9 +43,13 @@ def test_the_newest_checkpoint_comes_back_to_the_last_bit(tmp_path: Path) -> Non
         found = Checkpoints(tmp_path).load()
         assert found is not None
         assert found.position == Position("s1", seq)
-        assert (found.config_sha256, found.ids) == ("c" * 64, ["a", "b"])
-        assert found.state.tobytes() == checkpoint(seq).state.tobytes()
-        assert found.state.dtype == checkpoint(seq).state.dtype
+        assert found.config_sha256 == "c" * 64
+        for (name, table), (its, saved) in zip(
+            found.tables.items(), checkpoint(seq).tables.items(), strict=True
+        ):
+            assert (name, table.ids) == (its, saved.ids)
+            assert table.records.tobytes() == saved.records.tobytes()
+            assert table.records.dtype == saved.records.dtype
 
 
 def test_a_save_after_a_restart_spares_the_newest_file(tmp_path: Path) -> None:

@@ -22,6 +22,14 @@ JIT_OFF = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 few = settings(max_examples=150, deadline=None)
 
 
+def run(idx: Any, t: Any, x: Any, state: Any, params: Any, out: Any) -> int:
+    """The batch entry point for channels without failure domain, forecast or gaps."""
+    none = np.zeros(0, np.int64)
+    hours, gaps = kernels.records(kernels.HOURLY, 0), kernels.records(kernels.GAP, 0)
+    parts = [kernels.bare(part) for part in (hours, out, gaps)]
+    return kernels.step(idx, t, x, x, kernels.bare(state), kernels.bare(params), none, *parts)
+
+
 class Channel:
     """One armed channel, fed sample by sample through the batch entry point."""
 
@@ -30,12 +38,12 @@ class Channel:
     ) -> None:
         self.state = kernels.records(kernels.STATE, 1)
         self.params = kernels.records(kernels.PARAMS, 1)
-        self.params[0] = (1, k, floor, 1, noise**2, 1e-6, limit)
+        self.params[0] = (1, k, floor, 1, noise**2, 1e-6, limit, 0, 0, 0.0, 0, 0, -1, 0, 0)
         self.s: Any = self.state[0]
 
     def feed(self, t: int, x: float) -> Any:
         out = kernels.records(kernels.OUT, 1)
-        kernels.step(np.array([0]), np.array([t]), np.array([x]), self.state, self.params, out)
+        run(np.array([0]), np.array([t]), np.array([x]), self.state, self.params, out)
         return out[0]
 
 
@@ -150,7 +158,7 @@ def test_outliers_in_clean_noise_come_at_the_published_rate(k: float, expected: 
     channel = Channel(k=k, floor=0.0)
     out = kernels.records(kernels.OUT, n)
     x = np.random.default_rng(11).normal(size=n)
-    kernels.step(np.zeros(n, np.int64), np.arange(1, n + 1) * MIN, x, channel.state, channel.params, out)
+    run(np.zeros(n, np.int64), np.arange(1, n + 1) * MIN, x, channel.state, channel.params, out)
     share = float(np.mean((out["said"] & kernels.OUTLIER) > 0))
     assert share == pytest.approx(expected, rel=0.05, abs=6 * (expected / n) ** 0.5)
 
@@ -162,13 +170,13 @@ def test_a_batch_equals_its_samples_one_by_one_for_every_channel() -> None:
     t = np.arange(1, m + 1) * H
     x = np.where(rng.random(m) < 0.1, np.nan, rng.normal(size=m))
     params = kernels.records(kernels.PARAMS, channels)
-    params[:] = (1, 3.0, 0.0, 1, 1.0, 1e-6, 0.01)
+    params[:] = (1, 3.0, 0.0, 1, 1.0, 1e-6, 0.01, 0, 0, 0.0, 0, 0, -1, 0, 0)
     whole, single = kernels.records(kernels.STATE, channels), kernels.records(kernels.STATE, channels)
     out, one = kernels.records(kernels.OUT, m), kernels.records(kernels.OUT, m)
-    kernels.step(idx, t, x, whole, params, out)
+    run(idx, t, x, whole, params, out)
     for j in range(m):
         row = slice(j, j + 1)
-        kernels.step(idx[row], t[row], x[row], single, params, one[row])
+        run(idx[row], t[row], x[row], single, params, one[row])
     assert whole.tobytes() == single.tobytes()
     assert out.tobytes() == one.tobytes()
 

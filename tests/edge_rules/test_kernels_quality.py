@@ -1,0 +1,128 @@
+"""Stuck, noisy and silent channels: each kernel beside its twin, sample by sample."""
+
+from __future__ import annotations
+
+import random
+from math import nan
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_rules.advice import kernels
+from tests import naive
+
+H = 3_600_000_000_000
+DAY = 24 * H
+NOT_ARMED = (0, 8.0, 0.0, 0, 1.0, 1e-6, 1e9, 0, 0, 0.0, 0, 0, -1, 0, 0)
+few = settings(max_examples=80, deadline=None)
+
+
+class Site:
+    """Channels without forecast, fed sample by sample through the batch entry point."""
+
+    def __init__(self, channels: int = 1, mates: list[int] | None = None, **armed: Any) -> None:
+        self.state = kernels.records(kernels.STATE, channels)
+        self.params = kernels.records(kernels.PARAMS, channels)
+        for row in range(channels):
+            self.params[row] = NOT_ARMED
+            for name, value in armed.items():
+                self.params[row][name] = value
+        self._mates = np.array(mates or [], np.int64)
+
+    def feed(self, row: int, t: int, x: float, count: float | None = None) -> tuple[Any, list[Any]]:
+        """The record of the sample, and the silences noted."""
+        out = kernels.records(kernels.OUT, 1)
+        gaps = kernels.records(kernels.GAP, 2 * (1 + self.state.size))
+        one = (np.array([row]), np.array([t]), np.array([x]), np.array([x if count is None else count]))
+        parts = (self.state, self.params, self._mates, kernels.records(kernels.HOURLY, 0), out, gaps)
+        found = kernels.step(*one, *(p if p is self._mates else kernels.bare(p) for p in parts))  # type: ignore[arg-type]
+        return out[0], list(gaps[:found])
+
+
+@few
+@given(st.lists(st.tuples(st.sampled_from([1, 2, 2, 9]), st.integers(1, 60)), min_size=1, max_size=12))
+def test_flatline_agrees_with_its_slow_twin_after_every_sample(runs: list[tuple[int, int]]) -> None:
+    site, twin = Site(flat_ns=6 * H), naive.FlatTwin(6 * H)
+    stood, t = False, 0
+    for count, length in runs:
+        for _ in range(length):
+            t += 3 * H
+            out, _ = site.feed(0, t, 1.0, float(count))
+            stands = twin.feed(t, float(count))
+            assert bool(out.said & kernels.FLAT_PRESENT) == (stands and not stood)
+            assert bool(out.said & kernels.FLAT_GONE) == (stood and not stands)
+            stood = stands
+
+
+def test_a_sensor_stuck_after_its_commissioning_is_said_once_and_ends_with_the_next_count() -> None:
+    site = Site(flat_ns=6 * H)
+    said = [site.feed(0, h * H, 1.0, float(h))[0].said for h in range(1, 400)]
+    said += [site.feed(0, h * H, 1.0, 7.0)[0].said for h in range(400, 450)]
+    said.append(site.feed(0, 450 * H, 1.0, 8.0)[0].said)
+    assert [i for i, each in enumerate(said) if each] == [399 + 20, 449]
+    assert (said[419], said[449]) == (kernels.FLAT_PRESENT, kernels.FLAT_GONE)
+
+
+def test_the_means_of_the_noise_kernel_are_the_written_out_sums() -> None:
+    rng = random.Random(4)
+    values = [rng.gauss(0.0, 1.0) for _ in range(1200)]
+    site = Site(noise=1, resolution=0.01)
+    for i, x in enumerate(values, 1):
+        site.feed(0, i * H, x)
+        if i in (2, 3, 25, 900, 1200):
+            state = site.state[0]
+            recent, usual = naive.noise_means(values[:i], 0.01)
+            assert (state.recent, state.usual) == (pytest.approx(recent), pytest.approx(usual))
+
+
+@pytest.mark.parametrize(("factor", "sign"), [(8.0, 1), (0.05, -1)])
+def test_a_channel_that_grows_noisy_or_smooth_is_said_and_one_spike_is_not(factor: float, sign: int) -> None:
+    rng = random.Random(9)
+    site = Site(noise=1, resolution=1e-3)
+    usual = [rng.gauss(0.0, 1.0) for _ in range(1500)]
+    usual[1400] = 1e6
+    changed = [factor * rng.gauss(0.0, 1.0) for _ in range(60)]
+    again = [rng.gauss(0.0, 1.0) for _ in range(300)]
+    flags = [site.feed(0, i * H, x)[0].said for i, x in enumerate([*usual, *changed, *again], 1)]
+    (present,) = (i for i, f in enumerate(flags) if f & kernels.NOISE_PRESENT)
+    (gone,) = (i for i, f in enumerate(flags) if f & kernels.NOISE_GONE)
+    assert 1500 <= present < 1560 <= gone
+    state = site.state[0]
+    assert state.noise_on == 0
+    site = Site(noise=1, resolution=1e-3)
+    for i, x in enumerate([*usual, *changed], 1):
+        site.feed(0, i * H, x)
+    assert site.state[0].noise_on == sign
+
+
+@few
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from([1, 5, 10, 20, 31, 70]), st.booleans()), max_size=40
+    )
+)
+def test_silences_agree_with_their_definition_after_every_sample(
+    samples: list[tuple[int, int, bool]],
+) -> None:
+    """Stale beyond 2.5 periods without a sample, dead beyond 6; a sample that is missing is none."""
+    period = 10 * H
+    site = Site(3, period_ns=period)
+    last: dict[int, int] = {}
+    stage = dict.fromkeys(range(3), 0)
+    t = 0
+    for row, hours, missing in samples:
+        t += hours * H
+        out, gaps = site.feed(row, t, nan if missing else 1.0)
+        if not missing:
+            assert bool(out.said & kernels.GAP_GONE) == (stage[row] > 0)
+            last[row], stage[row] = t, 0
+        expected = set()
+        for other, since in last.items():
+            now = (t - since > 2.5 * period) + (t - since > 6 * period)
+            if now > stage[other]:
+                stage[other] = now
+                expected.add((other, now, since))
+        assert {(int(g.row), int(g.stage), int(g.since)) for g in gaps} == expected

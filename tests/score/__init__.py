@@ -1,0 +1,1 @@
+"""The scoreboard: detectors on data nobody here wrote, beside plain baselines (`make scoreboard`)."""
