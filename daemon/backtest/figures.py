@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from math import exp, inf
 from typing import TYPE_CHECKING
 
+from daemon.alarms import LEVELS
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from daemon.backtest.history import Event, History
 
@@ -69,12 +71,28 @@ def poisson_interval(count: int, share: float = 0.95) -> tuple[float, float]:
     return (solve(count - 1, 1.0 - tail) if count else 0.0), solve(count, tail)
 
 
+def beginnings(events: Iterable[Event]) -> Iterator[Event]:
+    """What would have called somebody: a level that rises, a verdict that begins.
+
+    A level that sinks, or is seen again after missing readings, calls nobody.
+    """
+    stands: dict[tuple[str, str], int] = {}
+    for event in events:
+        if event.rule not in LEVEL_RULES:
+            if event.present:
+                yield event
+            continue
+        before = stands.get((event.channel, event.rule), 0)
+        stands[event.channel, event.rule] = LEVELS.index(event.level)
+        if LEVELS.index(event.level) > before:
+            yield event
+
+
 def rates(history: History) -> list[Rate]:
     """One line per channel and rule that watches it, also where it said nothing."""
     counts: dict[tuple[str, str], int] = {}
-    for event in history.events:
-        if event.present:
-            counts[event.channel, event.rule] = counts.get((event.channel, event.rule), 0) + 1
+    for event in beginnings(history.events):
+        counts[event.channel, event.rule] = counts.get((event.channel, event.rule), 0) + 1
     longest = max((course.years for course in history.courses.values()), default=0.0)
     for table in history.site.channels:
         if table.levels is not None and table.id in history.courses:
@@ -111,10 +129,8 @@ def delays(events: Sequence[Event], began: Sequence[tuple[str, int]]) -> list[De
     for channel, start_ns in began:
         after = (
             event
-            for event in events
-            if event.channel == channel
-            and event.present
-            and start_ns <= event.time_ns <= start_ns + FOUND_WITHIN_NS
+            for event in beginnings(events)
+            if event.channel == channel and start_ns <= event.time_ns <= start_ns + FOUND_WITHIN_NS
         )
         first = min(after, key=lambda event: event.time_ns, default=None)
         days = None if first is None else (first.time_ns - start_ns) / 8.64e13
@@ -125,7 +141,6 @@ def delays(events: Sequence[Event], began: Sequence[tuple[str, int]]) -> list[De
 def by_rule(events: Sequence[Event]) -> Mapping[str, int]:
     """Beginnings per rule."""
     counts: dict[str, int] = {}
-    for event in events:
-        if event.present:
-            counts[event.rule] = counts.get(event.rule, 0) + 1
+    for event in beginnings(events):
+        counts[event.rule] = counts.get(event.rule, 0) + 1
     return counts

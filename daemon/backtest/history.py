@@ -32,7 +32,7 @@ from edge_rules.advice.messages import Channel
 from edge_rules.law.levels import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import tzinfo
     from pathlib import Path
 
@@ -262,8 +262,3 @@ def _advice(verdict: Verdict) -> Event:
         present,
         verdict.reason.en,
     )
-
-
-def alarms(events: Iterable[Event]) -> Iterator[Event]:
-    """The beginnings: what would have called somebody, or been noted."""
-    return (event for event in events if event.present)

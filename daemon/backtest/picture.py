@@ -7,6 +7,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from daemon.backtest.figures import beginnings
 from edge_rules.law.levels import COLOURS as LEVELS
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _band(
                 f'stroke-dasharray="6 4"/>'
             )
     parts.append(f'<path d="{_line(course, span, y)}" fill="none" stroke="#2d3748" stroke-width="0.8"/>')
-    return parts + [_mark(event, _x(event.time_ns, span), top) for event in events if event.present]
+    return parts + [_mark(event, _x(event.time_ns, span), top) for event in beginnings(events)]
 
 
 def _line(course: Course, span: tuple[int, int], y: object) -> str:
