@@ -47,6 +47,7 @@ from daemon.remeasure import Remeasure
 from daemon.rules import HEARD, RulesFeed, Verdicts, supervise
 from daemon.sealer import Sealer
 from daemon.spool import Keeping, Spool, StoreError
+from daemon.spool_verbs import SpoolVerbs
 from daemon.state import State
 from daemon.stations import Stations
 from daemon.store_watch import StoreWatch
@@ -185,6 +186,7 @@ class _Core:
             **Verbs(site, clock, state, pipeline, book, drivers, lines, audit, guard).table(),
             **GuardVerbs(clock, room, guard, manual, pipeline, audit).table(),
             **LineVerbs(site, drivers, lines, taps).table(),
+            **SpoolVerbs(spool, uplinks, audit).table(),
         }
         obeying = build_orders(site, uplinks, audit, verbs, states, stored)
         async with Control(self._run_dir / "control.sock", verbs), asyncio.TaskGroup() as group:

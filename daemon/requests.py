@@ -179,6 +179,17 @@ class ManualPatrol(Request, frozen=True, tag="manual.patrol"):
     at: str | None = None
 
 
+class SpoolResend(Request, frozen=True, tag="spool.resend"):
+    """Send a range of the stream once more, over one uplink or all. Answer: Resending."""
+
+    changes: ClassVar[bool] = True
+    from_seq: int
+    to_seq: int
+    by: str
+    uplink: str | None = None
+    note: str | None = None
+
+
 REQUESTS = (
     Status
     | Read
@@ -203,6 +214,7 @@ REQUESTS = (
     | MuteEnd
     | ManualReading
     | ManualPatrol
+    | SpoolResend
 )
 
 
@@ -217,6 +229,15 @@ class Measured(msgspec.Struct, frozen=True):
     unit: str
     quality: str
     round_trip_ms: float | None
+
+
+class Resending(msgspec.Struct, frozen=True):
+    """What will be sent once more, and over which uplinks."""
+
+    stream: str
+    from_seq: int
+    to_seq: int
+    uplinks: tuple[str, ...]
 
 
 class NotAnswered(Exception):

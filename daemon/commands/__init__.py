@@ -33,7 +33,7 @@ VERBS = {
     "maintain": "a device or line under maintenance, for a while",
     "drill": "a rehearsal, marked test in every payload",
     "mute": "sound off, for a while",
-    "spool": "the local archive: status, verify",
+    "spool": "the local archive: status, verify, export, salvage, resend",
     "backtest": "levels and detectors over history: alarms per year, delay, a picture",
     "bench": "the simulator alone",
 }

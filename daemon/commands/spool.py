@@ -1,4 +1,7 @@
-"""The local archive: what is in it, how far it has gone upstream, whether it is whole; copies of it."""
+"""The local archive: what is in it, how far it has gone upstream, whether it is whole; copies of it.
+
+`resend` is for the running core: a range of the stream once more, to a platform that lost what it had.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from typing import TYPE_CHECKING
 import apsw
 import msgspec
 
+from daemon import requests
 from daemon.archive import Archive, first_bad, head_of
-from daemon.commands.surface import CommandError, load_site, print_json, print_table
+from daemon.commands.surface import CommandError, control_socket, load_site, print_json, print_table
+from daemon.commands.until import required
 from daemon.ranges import Ranges
 from daemon.reading import rfc3339
 from daemon.salvage import salvage
@@ -33,7 +38,7 @@ class GapRecord(msgspec.Struct, frozen=True):
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    doing = ("status", "verify", "export", "salvage")
+    doing = ("status", "verify", "export", "salvage", "resend")
     parser.add_argument("do", nargs="?", choices=doing, default="status")
     parser.add_argument("--store", type=Path, metavar="FILE", help="this store file, such as one set aside")
     parser.add_argument(
@@ -45,9 +50,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--after", type=int, default=0, metavar="SEQ", help="export to .csv, .jsonl: what comes after"
     )
+    parser.add_argument("--range", metavar="FIRST-LAST", help="resend: these batches, as spool status shows")
+    parser.add_argument("--uplink", metavar="ID", help="resend: over this one alone, not over all")
+    parser.add_argument("--by", metavar="NAME", help="resend: who asks for it")
+    parser.add_argument("--reason", help="resend: why")
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.do == "resend":
+        return _resend(options)
     site = load_site(options)
     path = options.store or site.store_folder / "spool.db"
     if options.do == "salvage":
@@ -176,6 +187,27 @@ def _export(archive: Archive, to: Path, options: argparse.Namespace) -> int:
             said = f"{to} has the payloads up to batch {export.to_json_lines(archive, lines, options.after)}"
     print_json({"to": str(to), "says": said}) if options.json else print(said)
     return 0
+
+
+def _resend(options: argparse.Namespace) -> int:
+    first, last = _range(required(options, "range"))
+    by = required(options, "by")
+    wanted = requests.SpoolResend(first, last, by, options.uplink, options.reason)
+    going = requests.ask(control_socket(options), wanted, requests.Resending)
+    if options.json:
+        print_json(going)
+    else:
+        over = ", ".join(going.uplinks)
+        print(f"batches {going.from_seq} to {going.to_seq} will be sent again over {over}")
+    return 0
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    try:
+        return int(first), int(last if dash else first)
+    except ValueError:
+        raise CommandError(f"--range {text} is not two batch numbers such as 120-180", 2) from None
 
 
 def _salvage(path: Path, to: Path, *, json: bool) -> int:

@@ -22,7 +22,7 @@ BY_HAND = "## Long campaigns"
 HEAD = """# Fault matrix
 
 What is done to the gateway, what must hold, and what was measured. Written by `make faults`, which runs the
-tests named in the last column (`tests/fault/`); each injects its fault into real parts: pseudo-terminals,
+tests named in the last column; each injects its fault into real parts: pseudo-terminals,
 sockets, processes, files. {machine}, {date}.
 
 | row | fault | injected | must hold | measured | test |
@@ -35,6 +35,12 @@ class Collector:
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, str]] = []
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item], config: pytest.Config) -> None:
+        """Only tests that name their row, wherever they stand."""
+        others = [item for item in items if item.get_closest_marker("fault") is None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.get_closest_marker("fault") is not None]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         said = dict(report.user_properties)
@@ -56,9 +62,7 @@ def page(rows: Iterable[tuple[int, str]], by_hand: str) -> str:
 
 def main() -> int:
     collector = Collector()
-    code = pytest.main(
-        ["-q", "-p", "no:cacheprovider", str(Path(__file__).parent), *sys.argv[1:]], [collector]
-    )
+    code = pytest.main(["-q", "-p", "no:cacheprovider", *(sys.argv[1:] or ["tests"])], [collector])
     old = PAGE.read_text() if PAGE.exists() else ""
     kept = f"\n{BY_HAND}{old.partition(BY_HAND)[2]}" if BY_HAND in old else ""
     PAGE.write_text(page(collector.rows, kept))

@@ -19,7 +19,7 @@ from tests.drivers.test_line_tcp import TcpServer, reply_to
 from tests.fault.bus import polled, share
 
 if TYPE_CHECKING:
-    from tests.fault.conftest import Figure
+    from tests.conftest import Figure
 
     Plan = list[tuple[float, bytes]]
 

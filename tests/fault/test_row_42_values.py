@@ -26,7 +26,7 @@ from edge_rules.law.levels import Level, Levels
 from tests.drivers.rtu_server import Mode, RtuServer, adu
 
 if TYPE_CHECKING:
-    from tests.fault.conftest import Figure
+    from tests.conftest import Figure
 
 PROFILE = b"""
 schema = 1

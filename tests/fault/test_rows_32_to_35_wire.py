@@ -18,7 +18,7 @@ from tests.fault.bus import polled, share
 if TYPE_CHECKING:
     from collections import Counter
 
-    from tests.fault.conftest import Figure
+    from tests.conftest import Figure
 
 LINES, REQUESTS = 24, 1200
 

@@ -22,7 +22,7 @@ from tests.fault.bus import REGISTERS, Polled, polled, share
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.fault.conftest import Figure
+    from tests.conftest import Figure
 
 CHARACTER_S = 10 / 115200
 REPLY_S = (8 + 5 + 2 * REGISTERS + 3.5) * CHARACTER_S  # request, silence and reply on the wire

@@ -22,7 +22,7 @@ from tests.fault.bus import Polled, polled
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.fault.conftest import Figure
+    from tests.conftest import Figure
 
 LIMIT_S = 5.0
 

@@ -22,7 +22,7 @@ from tests.system.running import ROOT, Daemon, until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.fault.conftest import Figure
+    from tests.conftest import Figure
 
 pytestmark = pytest.mark.timeout(60)
 

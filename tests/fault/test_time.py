@@ -25,7 +25,7 @@ from tests.system.running import Batch, Daemon, received, until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.fault.conftest import Figure
+    from tests.conftest import Figure
 
 NS = 1_000_000_000
 EVERY_S = 0.2

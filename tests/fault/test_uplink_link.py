@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.fault.conftest import Figure
+    from tests.conftest import Figure
 
 STATUS = Status("test", "0.1.0", "boot-1", "?", "c0ffee", "2026-11-23T08:00:00.000Z")
 MODEM_BYTES_PER_S = 8_000.0  # 64 kbit/s

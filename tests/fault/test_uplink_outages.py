@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from tests.fault.conftest import Figure
+    from tests.conftest import Figure
 
 pytestmark = [
     pytest.mark.peer,
