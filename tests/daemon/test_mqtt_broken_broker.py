@@ -20,6 +20,8 @@ from daemon.uplink.mqtt import MqttUplink, Status
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from tests.conftest import Figure
+
 STATUS = Status("test", "0.1.0", "boot-1", "s", "c0ffee", "2026-11-23T08:00:00.000Z")
 DESCRIPTORS = Path("/proc/self/fd")
 CONNACK_OK = bytes([0x20, 3, 0, 0, 0])
@@ -109,8 +111,14 @@ async def commit(spool: Spool, n: int, size: int = 1) -> None:
     await spool.commit([Draft("readings", b'"x":"' + b"x" * size + b'"', 1, 1, 1) for _ in range(n)])
 
 
+@pytest.mark.fault(
+    row=24,
+    fault="CONNACK, never a PUBACK",
+    injected="a raw socket; ack_deadline 0.2 s",
+    holds="left by our own deadline, at most the window in memory",
+)
 async def test_a_broker_that_never_acknowledges_is_left_by_our_own_deadline(
-    spool: Spool, caplog: pytest.LogCaptureFixture
+    spool: Spool, caplog: pytest.LogCaptureFixture, figure: Figure
 ) -> None:
     await commit(spool, 100)
     broker = BadBroker(puback=lambda _topic, _packet: b"")
@@ -120,10 +128,17 @@ async def test_a_broker_that_never_acknowledges_is_left_by_our_own_deadline(
         assert uplink._queue is not None
         assert len(uplink._queue._sent) <= 20
     assert not await spool.settled("up")
+    figure(f"left {broker.connections - 1} times, at most 20 of 100 batches in flight")
 
 
+@pytest.mark.fault(
+    row=23,
+    fault="accepts, never CONNACK",
+    injected="a raw socket",
+    holds="given up and tried again, no descriptor leaks",
+)
 async def test_a_broker_that_never_says_connack_costs_no_socket(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, figure: Figure
 ) -> None:
     monkeypatch.setattr(mqtt, "CONNECT_S", 0.05)
     broker = BadBroker(connack=b"")
@@ -134,6 +149,7 @@ async def test_a_broker_that_never_says_connack_costs_no_socket(
         assert len(list(DESCRIPTORS.iterdir())) <= before + 3
         assert not uplink.connected
         assert "timed out" in uplink._trouble
+    figure(f"{broker.connections} attempts, no descriptor more")
 
 
 async def test_a_connection_that_is_refused_says_why(spool: Spool) -> None:
@@ -187,13 +203,20 @@ async def test_quota_exceeded_is_no_delivery_and_is_tried_again(spool: Spool) ->
     ],
     ids=["wrong id", "zeros", "ones", "huge", "http"],
 )
-async def test_garbage_from_the_broker_is_survived(spool: Spool, noise: bytes) -> None:
+@pytest.mark.fault(
+    row=25,
+    fault="wrong ids, garbage, a huge length",
+    injected="a raw socket, five kinds",
+    holds="the connection is left, all is delivered by the next sound one",
+)
+async def test_garbage_from_the_broker_is_survived(spool: Spool, noise: bytes, figure: Figure) -> None:
     await commit(spool, 3)
     broker = BadBroker(then=noise)
     async with against(broker, spool, ack_deadline_s=0.3) as uplink:
         await until(lambda: broker.connections >= 2 or uplink.counters.settled == 3)
         broker.then = b""
         await until(lambda: uplink.counters.settled == 3)
+    figure(f"{noise[:4]!r}: 3 of 3 delivered afterwards")
 
 
 async def test_pauses_between_attempts_are_full_jitter_growing_to_thirty_seconds(spool: Spool) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from daemon.uplink.tls import Times
+    from tests.conftest import Figure
 
 NOW = dt.datetime.now(dt.UTC)
 YEAR = dt.timedelta(days=365)
@@ -109,16 +110,29 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_with_a_clock_to_be_trusted_openssl_checks_the_dates_itself(folder: Path) -> None:
+@pytest.mark.fault(
+    row=20,
+    fault="server certificate expired, or not yet valid",
+    injected="certificates of a test CA, a clock that can be trusted",
+    holds="refused, with the reason",
+)
+def test_with_a_clock_to_be_trusted_openssl_checks_the_dates_itself(folder: Path, figure: Figure) -> None:
     assert handshake(folder, WallClock()) == ""
     made(folder, "server", "ca", NOW - 2 * YEAR, NOW - YEAR)
     assert "expired" in handshake(folder, WallClock())
     made(folder, "server", "ca", NOW + YEAR, NOW + 2 * YEAR)
     assert "not yet valid" in handshake(folder, WallClock())
+    figure("both refused")
 
 
+@pytest.mark.fault(
+    row=20,
+    fault="no clock yet (1970): only a floor is known",
+    injected="the same with a floor",
+    holds="what has certainly expired is refused; what may be valid is let in",
+)
 def test_below_the_floor_a_certificate_that_has_certainly_expired_is_refused_and_a_newer_one_is_not(
-    folder: Path,
+    folder: Path, figure: Figure
 ) -> None:
     floor = at(NOW, exact=False)
     assert handshake(folder, floor) == ""
@@ -126,12 +140,20 @@ def test_below_the_floor_a_certificate_that_has_certainly_expired_is_refused_and
     assert handshake(folder, floor) == ""
     made(folder, "server", "ca", NOW - 2 * YEAR, NOW - YEAR)
     assert "expired" in handshake(folder, floor)
+    figure("expired refused, valid and newer let in")
 
 
-def test_a_receivers_time_decides_both_ways(folder: Path) -> None:
+@pytest.mark.fault(
+    row=20,
+    fault="no clock, a receiver that knows the time",
+    injected="the same with the time of a receiver",
+    holds="decides both ways",
+)
+def test_a_receivers_time_decides_both_ways(folder: Path, figure: Figure) -> None:
     assert handshake(folder, at(NOW, exact=True)) == ""
     assert "not yet valid" in handshake(folder, at(NOW - 2 * YEAR, exact=True))
     assert "expired" in handshake(folder, at(NOW + 2 * YEAR, exact=True))
+    figure("both refused")
 
 
 def test_without_a_time_chain_and_name_are_verified_as_ever(folder: Path) -> None:

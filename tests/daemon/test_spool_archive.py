@@ -27,6 +27,7 @@ from daemon.store import Draft, Store, StoreNewer
 
 if TYPE_CHECKING:
     from daemon.batch import Batch
+    from tests.conftest import Figure
 
 UP = Keeping(("up",), frozenset({"up"}), frozenset({"up"}))
 BYTES_PER_READING = 12
@@ -218,10 +219,17 @@ def flips(folder: Path, count: int, seed: int) -> tuple[int, int]:
     return found, missed
 
 
-def test_a_flipped_bit_that_changes_what_is_read_is_always_found(tmp_path: Path) -> None:
+@pytest.mark.fault(
+    row=12,
+    fault="a bit of the file flipped",
+    injected="single bits of a store, at random",
+    holds="each flip that changes what is read is found",
+)
+def test_a_flipped_bit_that_changes_what_is_read_is_always_found(tmp_path: Path, figure: Figure) -> None:
     found, missed = flips(tmp_path, 150, seed=2)
     assert missed == 0
     assert found > 60
+    figure(f"{found} of {found + missed} found; the others of 150 changed nothing that is read")
 
 
 @pytest.mark.campaign
@@ -285,7 +293,13 @@ def old_store(folder: Path) -> None:
     db.close()
 
 
-def test_a_store_of_schema_1_goes_on_with_its_backlog(tmp_path: Path) -> None:
+@pytest.mark.fault(
+    row=55,
+    fault="upgrade amid a backlog",
+    injected="a store as schema 1 left it, 399 batches, 150 of them settled",
+    holds="read, migrated, gone on with; settled stays settled",
+)
+def test_a_store_of_schema_1_goes_on_with_its_backlog(tmp_path: Path, figure: Figure) -> None:
     old_store(tmp_path)
     with Archive(tmp_path / "spool.db") as archive:  # the command line reads it as it is
         assert sum(1 for _ in archive.batches()) == 399
@@ -298,10 +312,17 @@ def test_a_store_of_schema_1_goes_on_with_its_backlog(tmp_path: Path) -> None:
     assert verify(store.walk()) is None
     assert store.trim(10**18) == 0  # schema 1 does not say what was receipted
     store.close()
+    figure("399 batches, same stream, chain whole")
 
 
+@pytest.mark.fault(
+    row=55,
+    fault="downgrade amid a backlog",
+    injected="a store of schema 2, a program that knows 1",
+    holds="refused in a sentence; the file is as it was",
+)
 def test_a_downgrade_is_refused_in_a_sentence_and_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Figure
 ) -> None:
     filled(tmp_path, 5).close()
     before = (tmp_path / "spool.db").read_bytes()
@@ -310,6 +331,7 @@ def test_a_downgrade_is_refused_in_a_sentence_and_changes_nothing(
     with pytest.raises(StoreNewer, match=r"newer Pondwatch \(schema 2, this one knows 1\): install"):
         open_store(tmp_path)
     assert (tmp_path / "spool.db").read_bytes() == before
+    figure("refused, the file unchanged to the byte")
 
 
 # -- other tools ------------------------------------------------------------------------------------

@@ -9,12 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from daemon.archive import first_bad
 from daemon.seal import verify
 from daemon.store import Store
+
+if TYPE_CHECKING:
+    from tests.conftest import Figure
 
 ROOT = Path(__file__).parents[2]
 APPEND = """
@@ -72,8 +76,16 @@ def killed(folder: Path, kills: int, seed: int) -> int:
     return acked
 
 
-def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    assert killed(tmp_path / "store", kills=30, seed=3) > 30
+@pytest.mark.fault(
+    row=1,
+    fault="kill -9 at random",
+    injected="another process appends, settles, packs; killed at a random moment",
+    holds="nothing acknowledged lost, the same stream, the chain whole",
+)
+def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path, figure: Figure) -> None:
+    acked = killed(tmp_path / "store", kills=30, seed=3)
+    assert acked > 30
+    figure(f"30 kills, {acked} batches acknowledged, 0 lost")
 
 
 CYCLE = """
@@ -109,7 +121,13 @@ def cycle_killed_at(folder: Path, calls: str, nth: int) -> tuple[bool, int]:
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("calls", ["pwrite64", "fdatasync", "ftruncate"])
-def test_kill_9_at_every_nth_system_call_of_one_cycle(tmp_path: Path, calls: str) -> None:
+@pytest.mark.fault(
+    row=2,
+    fault="kill -9 at each write, sync, truncation",
+    injected="strace kills at the nth call of one whole cycle, for every n",
+    holds="the same",
+)
+def test_kill_9_at_every_nth_system_call_of_one_cycle(tmp_path: Path, calls: str, figure: Figure) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     most = int(os.environ.get("COUNT") or 1_000)
@@ -125,7 +143,7 @@ def test_kill_9_at_every_nth_system_call_of_one_cycle(tmp_path: Path, calls: str
         assert first_bad(store.walk(), store._gone) is None
         store.close()
     assert nth > 2, "strace did not kill"
-    print(f"kill -9 at each {calls} of a cycle: {nth} lives, 0 lost")  # noqa: T201
+    figure(f"{calls}: {nth} lives, 0 lost")
 
 
 @pytest.mark.campaign

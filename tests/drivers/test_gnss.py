@@ -11,6 +11,7 @@ from decimal import Decimal, getcontext
 from functools import reduce
 from operator import xor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,9 @@ from drivers.gnss.framer import Framer
 from drivers.gnss.nmea import Sentence
 from drivers.gnss.receiver import POSITION_POINTS, GnssReceiver, Mount
 from drivers.sample import Frame, Quality
+
+if TYPE_CHECKING:
+    from tests.conftest import Figure
 
 DATA = Path(os.environ.get("PONDWATCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 LOGS = DATA / "gpsd_logs"
@@ -336,12 +340,19 @@ def test_a_date_that_the_receiver_calls_void_is_none() -> None:
     assert device.told == (NOON - 5 * 10**9, 5 * 10**9)
 
 
-def test_a_receiver_whose_week_number_began_anew_is_put_right() -> None:
+@pytest.mark.fault(
+    row=19,
+    fault="GNSS week number begins anew",
+    injected="NMEA with a date of 1,024 weeks before",
+    holds="put right",
+)
+def test_a_receiver_whose_week_number_began_anew_is_put_right(figure: Figure) -> None:
     clock = Clock()
     device = receiver(clock)
     device.feed(line("GNRMC,120000.00,A,4134.5,N,09345.0,W,0.0,0.0,020800,,,R"))  # 1,024 weeks before
     (frame,) = said(device, clock, gga("120000.00") + gst("120000.00"))
     assert frame.tick_ns == NOON
+    figure("dated to the second")
 
 
 # --- baseline ---------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drivers.wire import Wire
+    from tests.conftest import Figure
 
 S = 10**9
 REFERENCE = Reference(-5654.401, 12167.763, -42.319)
@@ -279,7 +280,13 @@ def test_a_time_of_week_is_of_this_week_and_over_its_turn_of_the_next() -> None:
 
 
 @pytest.mark.parametrize("week", [2097, 2097 - 1024, 2097 - 2048])
-def test_a_week_number_that_began_anew_is_put_right(week: int) -> None:
+@pytest.mark.fault(
+    row=19,
+    fault="GNSS week number begins anew",
+    injected="SBF with weeks of 1,024 and 2,048 before",
+    holds="put right",
+)
+def test_a_week_number_that_began_anew_is_put_right(week: int, figure: Figure) -> None:
     clock = Clock((1_584_230_400 - 18 + 172_800) * S)
     device = receiver(clock, 1.0, id_="septentrio-basevectorgeod")
     frames = device.feed(block(vector(4, 1), week=week))
@@ -288,6 +295,7 @@ def test_a_week_number_that_began_anew_is_put_right(week: int) -> None:
     (frame,) = frames + device.due()
     assert frame.tick_ns == (1_584_230_400 - 18 + 172_800) * S
     assert told == (frame.tick_ns - 5 * S, 5 * S)
+    figure(f"week {week}: dated to the second")
 
 
 def test_a_date_without_a_fix_moves_nothing() -> None:
