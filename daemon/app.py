@@ -29,6 +29,7 @@ from daemon.cadence import Cadence
 from daemon.channels import Channels, Source
 from daemon.check_devices import wanted
 from daemon.clock import NS, Clock, boot_id
+from daemon.config import UplinkTable
 from daemon.control import Control
 from daemon.duty import Calls, Roster
 from daemon.guard import Guard, Room
@@ -53,7 +54,8 @@ from daemon.stations import Stations
 from daemon.store_watch import StoreWatch
 from daemon.taps import TappedObserver, header
 from daemon.timekeeper import Timekeeper
-from daemon.uplink import orders
+from daemon.uplink import dialects, orders
+from daemon.uplink.dialect_uplink import DialectUplink
 from daemon.uplink.envelope import Gate
 from daemon.uplink.mqtt import RECONNECT_MOST_S, MqttUplink, Status
 from daemon.uplink.orders import Orders
@@ -72,10 +74,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from daemon.alarms import Alarm
-    from daemon.config import DeviceTable, LineTable, Site, UplinkTable
+    from daemon.config import DeviceTable, LineTable, Site
     from daemon.control import Verb
     from daemon.poller import Observer
     from daemon.requests import Request
+    from daemon.uplink.tables import OtherUplink
     from drivers.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -337,10 +340,11 @@ def restore(
 
 def keeping(site: Site) -> Keeping:
     """What the site file asks of the store."""
+    own = [table for table in site.uplinks if isinstance(table, UplinkTable)]
     return Keeping(
         tuple(table.id for table in site.uplinks),
-        frozenset(table.id for table in site.uplinks if table.settle == "receipt"),
-        frozenset(table.id for table in site.uplinks if table.archive),
+        frozenset(table.id for table in own if table.settle == "receipt"),
+        frozenset(table.id for table in own if table.archive),
         site.store.most_bytes,
     )
 
@@ -459,14 +463,24 @@ def build_watch(
 
 
 def build_uplink(
-    table: UplinkTable,
+    table: UplinkTable | OtherUplink,
     site: Site,
     spool: Spool,
     clock: Clock,
     metrics: Metrics,
     pipeline: Pipeline,
     timekeeper: Timekeeper,
-) -> MqttUplink:
+) -> MqttUplink | DialectUplink:
+    if not isinstance(table, UplinkTable):
+        return DialectUplink(
+            table,
+            dialects.build(table, site, clock),
+            spool,
+            clock,
+            on_rejected=metrics.uplink_rejected.labels(table.id).inc,
+            on_quarantined=partial(pipeline.quarantined, table.id),
+            reconnect_most_s=RECONNECT_MOST_S if clock.rate == 1.0 else BENCH_RECONNECT_S,
+        )
     status = Status(site.site.mode, VERSION, boot_id(), spool.stream, site.sha256, rfc3339(clock.wall_ns()))
     return MqttUplink(
         table,
@@ -483,20 +497,21 @@ def build_uplink(
 
 
 def build_sealer(
-    site: Site, spool: Spool, clock: Clock, audit: Audit, uplinks: Sequence[MqttUplink]
+    site: Site, spool: Spool, clock: Clock, audit: Audit, uplinks: Sequence[MqttUplink | DialectUplink]
 ) -> Sealer:
-    """It seals for every uplink, with the key of the site's mode."""
+    """It seals for every uplink that carries seals, with the key of the site's mode."""
 
     def tell(seal: bytes) -> None:
         for uplink in uplinks:
-            uplink.seal(seal)
+            if isinstance(uplink, MqttUplink):
+                uplink.seal(seal)
 
     return Sealer(spool, clock, audit, site.store_folder, site.site.mode, tell)
 
 
 def build_orders(
     site: Site,
-    uplinks: Sequence[MqttUplink],
+    uplinks: Sequence[MqttUplink | DialectUplink],
     audit: Audit,
     verbs: Mapping[type[Request], Verb],
     states: dict[str, Callable[[], object]],
@@ -505,7 +520,7 @@ def build_orders(
     """What platforms may ask for: for each uplink whose table names a key."""
     made = []
     for table, uplink in zip(site.uplinks, uplinks, strict=True):
-        if table.request_keys:
+        if isinstance(table, UplinkTable) and isinstance(uplink, MqttUplink) and table.request_keys:
             _, admitted = stored.get(f"{orders.STATE}{table.id}", (0, b"{}"))
             gate = Gate(table.request_keys, site.site.id, site.site.gateway, msgspec.json.decode(admitted))
             each = Orders(table.id, gate, audit, verbs, uplink.resend)

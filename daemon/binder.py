@@ -194,9 +194,9 @@ def _schema(cls: Any) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
 
 def _value(hint: Any, metadata: Mapping[str, Any], value: object, path: str, problems: list[Problem]) -> Any:
     """`value` as `hint` says, or _BAD and a problem more."""
-    if "variants" in metadata:
-        return _variant(metadata["variants"], value, path, problems)
     origin, args = get_origin(hint), get_args(hint)
+    if "variants" in metadata and origin is not tuple:
+        return _variant(metadata["variants"], value, path, problems)
     if origin in (types.UnionType, typing.Union):
         (hint,) = (a for a in args if a is not type(None))
         origin, args = get_origin(hint), get_args(hint)
@@ -261,7 +261,7 @@ def _sequence(
     args: Any, metadata: Mapping[str, Any], value: object, path: str, problems: list[Problem]
 ) -> Any:
     if not isinstance(value, list):
-        tables = dataclasses.is_dataclass(args[0]) and isinstance(value, dict)
+        tables = ("variants" in metadata or dataclasses.is_dataclass(args[0])) and isinstance(value, dict)
         remedy = f": write [[{path}]]" if tables else _example(metadata)
         problems.append(Problem(path, f"must be a list, not {_kind(value)}{remedy}"))
         return _BAD
@@ -269,11 +269,12 @@ def _sequence(
         problems.append(Problem(path, f"must have {len(args)} members, not {len(value)}{_example(metadata)}"))
         return _BAD
     hints = [args[0]] * len(value) if args[-1] is Ellipsis else args
+    of_each = {"variants": metadata["variants"]} if "variants" in metadata else {}
     members = [
-        _value(hint, {}, member, f"{path}[{i}]", problems)
+        _value(hint, of_each, member, f"{path}[{i}]", problems)
         for i, (hint, member) in enumerate(zip(hints, value, strict=True))
     ]
-    if dataclasses.is_dataclass(args[0]):
+    if "variants" in metadata or dataclasses.is_dataclass(args[0]):
         return tuple(_broken(v) if m is _BAD else m for m, v in zip(members, value, strict=True))
     return _BAD if _BAD in members else tuple(members)
 
@@ -296,8 +297,10 @@ def _variant(variants: Mapping[str, type], value: object, path: str, problems: l
         said = "is missing" if kind is None else f"{kind!r} is unknown"
         problems.append(Problem(_join(path, "kind"), f"{said}: one of {known}{nearest(str(kind), variants)}"))
         return _BAD
-    settings = {k: v for k, v in value.items() if k != "kind"}
-    return _or_bad(bind(variants[kind], settings, path, problems))
+    cls = variants[kind]
+    known_by_kind = "kind" in _schema(typing.cast("typing.Hashable", cls))
+    settings = {k: v for k, v in value.items() if k != "kind" or known_by_kind}
+    return _or_bad(bind(cls, settings, path, problems))
 
 
 def _parsed(

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from daemon import crosscheck
 from daemon.binder import Problem, SerialMode, bind
 from daemon.duty_tables import AlarmsTable, DutyTable, PersonTable
+from daemon.uplink.tables import DIALECTS, OtherUplink
 from drivers.calibration import KINDS as CALIBRATIONS
 from drivers.calibration import Calibration
 from drivers.gnss.baseline import Baseline, Reference
@@ -434,6 +435,8 @@ class OutputTable:
 
 @dataclass(frozen=True, slots=True)
 class UplinkTable:
+    """Our own MQTT payload, whole: readings, alarms, gaps, audit, in one chain."""
+
     id: str = _key("name of the uplink", '"company"', pattern=NAME)
     kind: Literal["mqtt"] = _key("dialect", '"mqtt"')
     url: str = _key("mqtt://host:port, or mqtts:// with TLS", '"mqtts://broker.example:8883"')
@@ -501,7 +504,9 @@ class File:
     devices: tuple[DeviceTable, ...] = field(default=(), metadata={"key": "device"})
     channels: tuple[ChannelTable, ...] = field(default=(), metadata={"key": "channel"})
     outputs: tuple[OutputTable, ...] = field(default=(), metadata={"key": "output"})
-    uplinks: tuple[UplinkTable, ...] = field(default=(), metadata={"key": "uplink"})
+    uplinks: tuple[UplinkTable | OtherUplink, ...] = field(
+        default=(), metadata={"key": "uplink", "variants": {"mqtt": UplinkTable, **DIALECTS}}
+    )
     alarms: AlarmsTable = field(default=AlarmsTable())
     people: tuple[PersonTable, ...] = field(default=(), metadata={"key": "person"})
     duties: tuple[DutyTable, ...] = field(default=(), metadata={"key": "duty"})

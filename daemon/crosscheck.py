@@ -6,23 +6,21 @@ person should know, is a warning. A file that has mistakes of form is checked as
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from daemon.binder import nearest
 from daemon.check_alarms import check_alarms
 from daemon.check_channels import check_channels
 from daemon.check_devices import check_devices
+from daemon.check_uplinks import check_uplinks
 from daemon.findings import Findings, Row, is_whole, rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from daemon.binder import Problem
-    from daemon.config import File, Pond, UplinkTable
+    from daemon.config import File, Pond
 
 # GB 39496-2020 5.5.2; video is no channel. The extras are asked "when necessary", of grade 3 and above.
 _WET = ("displacement", "phreatic-line", "dry-beach", "rainfall", "pond-level", "landslide")
@@ -47,10 +45,7 @@ def warnings(file: File, problems: list[Problem]) -> list[Problem]:
         known = found.refers(f"{path}.device", output.device, "device", file.devices)
         if known and output.device in profiles:
             _write(f"{path}.write", output.write, profiles[output.device].writes, found)
-    for path, uplink in rows("uplink", file.uplinks):
-        _uplink(path, uplink, found)
-        if is_whole(uplink):
-            _request_keys(path, uplink, found)
+    check_uplinks(file, found)
     for path, pond in rows("pond", file.ponds):
         _items(path, pond, file, found)
     return found.warnings
@@ -97,39 +92,6 @@ def _write(path: str, write: str, writes: Collection[str], found: Findings) -> N
     if write not in writes:
         known = f"it has {', '.join(writes)}" if writes else "it has none"
         found.wrong(path, f"the device's profile has no write {write!r}: {known}{nearest(write, writes)}")
-
-
-def _request_keys(path: str, uplink: UplinkTable, found: Findings) -> None:
-    for i, public in enumerate(uplink.request_keys):
-        if re.fullmatch("[0-9a-f]{64}", public) is None:
-            found.wrong(f"{path}.request_keys[{i}]", "is no public Ed25519 key: 64 hex digits, small letters")
-
-
-def _uplink(path: str, uplink: UplinkTable, found: Findings) -> None:  # noqa: C901
-    try:
-        url = urlsplit(uplink.url)
-        whole = bool(url.hostname) and (url.port is None or url.port > 0) and url.path in ("", "/")
-    except ValueError:
-        whole = False
-    if not whole or url.scheme not in ("mqtt", "mqtts"):
-        found.wrong(f"{path}.url", f"{uplink.url!r} must be mqtt://host:port or mqtts://host:port")
-        return
-    files = {"ca": uplink.ca, "certificate": uplink.certificate, "key": uplink.key}
-    for key, name in files.items():
-        if name and url.scheme == "mqtt":
-            found.wrong(f"{path}.{key}", "is for TLS, which the url does not ask for: write mqtts://")
-    if bool(uplink.certificate) != bool(uplink.key):
-        lacking = "key" if uplink.certificate else "certificate"
-        found.wrong(f"{path}.{lacking}", "is missing: certificate and key go together")
-    if uplink.archive and uplink.settle != "receipt":
-        found.wrong(f"{path}.archive", 'asks for settle = "receipt": a PUBACK says nothing about an archive')
-    if uplink.password_file and not uplink.username:
-        found.wrong(f"{path}.username", "is missing: a password needs a name")
-    if url.scheme == "mqtt" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
-        found.warn(f"{path}.url", "is not encrypted: anybody on the way can read and change what is sent")
-    for key, name in (files | {"password_file": uplink.password_file}).items():
-        if name and not Path(name).is_file():
-            found.warn(f"{path}.{key}", f"there is no file {name}")
 
 
 def _items(path: str, pond: Pond, file: File, found: Findings) -> None:

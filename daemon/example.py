@@ -110,12 +110,25 @@ def text() -> str:
         name = f.metadata.get("key", f.name)
         hint = hints[f.name]
         listed = get_origin(hint) is tuple
-        cls = get_args(hint)[0] if listed else hint
+        kinds: Mapping[str, type] = f.metadata.get("variants", {})
+        cls = next(iter(kinds.values())) if kinds else get_args(hint)[0] if listed else hint
         head = f"[[{name}]]" if listed else f"[{name}]"
         first, *more = _ROWS[name]
         parts.append("\n".join(_documented(cls, head, first)))
         parts += ["\n".join([head, *(f"{key} = {value}" for key, value in row.items())]) for row in more]
+        parts += ["\n".join(_other_kind(head, kind, other)) for kind, other in list(kinds.items())[1:]]
     return "\n\n".join(parts) + "\n"
+
+
+def _other_kind(head: str, kind: str, cls: type) -> Iterator[str]:
+    """A table of another kind, all of it commented out."""
+    yield _comment(f'{head} of kind = "{kind}". {_own_doc(cls)}')
+    yield _comment(head, first="#     ")
+    for f, hint in _fields(cls):
+        key = f.metadata.get("key", f.name)
+        doc = f"{key} = {_shown(f)}: {f.metadata['doc']} ({_what(f, hint)})"
+        yield _comment(doc, first="#     ", then="#       ")
+        yield from _inner(f, hint)
 
 
 def _documented(cls: type, head: str, row: Mapping[str, str]) -> Iterator[str]:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from daemon.audit import Audit
     from daemon.control import Caller, Verb
     from daemon.spool import Spool
-    from daemon.uplink.mqtt import MqttUplink
+    from daemon.uplink.contract import Uplink
 
 
 class SpoolVerbs:
     """Verbs about batches that are already committed."""
 
-    def __init__(self, spool: Spool, uplinks: Sequence[MqttUplink], audit: Audit) -> None:
+    def __init__(self, spool: Spool, uplinks: Sequence[Uplink], audit: Audit) -> None:
         self._spool = spool
         self._uplinks = {uplink.id: uplink for uplink in uplinks}
         self._audit = audit

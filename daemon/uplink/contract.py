@@ -84,6 +84,10 @@ class Uplink(Protocol):
 
     async def unsettled(self) -> Unsettled: ...
 
+    def resend(self, stream: str, first: int, last: int) -> str:
+        """Send `first`..`last` of `stream` once more; a sentence why not, or nothing."""
+        ...
+
 
 class State(Enum):
     FLYING = auto()

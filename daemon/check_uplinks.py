@@ -1,0 +1,125 @@
+"""Uplinks of the site file: where they go, what they name, and what of a pond each of them carries."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from daemon.binder import nearest
+from daemon.findings import rows
+from daemon.uplink.tables import TailingsFilesTable, TailingsPoint
+from daemon.uplink.tailings_files import MEASURED, RECORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from daemon.config import File, UplinkTable
+    from daemon.findings import Findings
+
+
+def check_uplinks(file: File, found: Findings) -> None:
+    channels = [channel.id for channel in file.channels]
+    for path, uplink in rows("uplink", file.uplinks):
+        if isinstance(uplink, TailingsFilesTable):
+            _tailings(path, uplink, channels, found)
+        else:
+            _mqtt(path, uplink, found)
+            _request_keys(path, uplink, found)
+
+
+def _known(path: str, names: Iterable[str], channels: list[str], found: Findings) -> None:
+    for name in names:
+        if name not in channels:
+            found.wrong(path, f"there is no channel {name!r}{nearest(name, channels)}")
+
+
+def _tailings(path: str, its: TailingsFilesTable, channels: list[str], found: Findings) -> None:
+    found.warn(path, "tailings-files is de facto, from public code: compare it with the platform's own text")
+    if its.folder.startswith("sftp://"):
+        _sftp(path, its, found)
+    elif "://" in its.folder:
+        found.wrong(f"{path}.folder", f"{its.folder!r} must be a folder, or sftp://user@host:port/folder")
+    records = dict(RECORDS) | {record.type: record.fields for record in its.records}
+    for i, record in enumerate(its.records):
+        _fields(f"{path}.record[{i}]", record.fields, found)
+    codes: set[str] = set()
+    for i, point in enumerate(its.points):
+        where = f"{path}.point[{i}]"
+        _known(where, point.channels(), channels, found)
+        if point.code in codes:
+            found.wrong(f"{where}.code", f"{point.code!r} names two points")
+        codes.add(point.code)
+        if point.type != "GNSS":
+            _record(where, point, records.get(f"{point.type}SS"), found)
+
+
+def _sftp(path: str, its: TailingsFilesTable, found: Findings) -> None:
+    try:
+        url = urlsplit(its.folder)
+        whole = bool(url.hostname) and bool(url.username) and (url.port is None or url.port > 0)
+    except ValueError:
+        whole = False
+    if not whole or url.password is not None:
+        found.wrong(
+            f"{path}.folder", f"{its.folder!r} must be sftp://user@host:port/folder, without a password"
+        )
+    if not its.host_key:
+        found.wrong(f"{path}.host_key", "is missing: without the server's key anybody can pretend to be it")
+    if not its.key and not its.password_file:
+        found.wrong(f"{path}.key", "is missing: sftp needs a private key, or a password_file")
+    for key, name in {"host_key": its.host_key, "key": its.key, "password_file": its.password_file}.items():
+        if name and not Path(name).is_file():
+            found.warn(f"{path}.{key}", f"there is no file {name}")
+
+
+def _fields(path: str, fields: Iterable[str], found: Findings) -> None:
+    known = [*TailingsPoint.__dataclass_fields__, "time"]
+    for field in fields:
+        quoted = len(field) > 1 and field.startswith('"') and field.endswith('"')
+        if field not in known and not quoted:
+            found.wrong(f"{path}.fields", f"{field!r} is no field{nearest(field, known)}")
+
+
+def _record(path: str, point: TailingsPoint, fields: Iterable[str] | None, found: Findings) -> None:
+    if fields is None:
+        what = f"no text says how {point.type} is sent in real time: name its fields in [[uplink.record]]"
+        found.warn(path, f"{what}; until then only its definition is")
+        return
+    for field in sorted(MEASURED - set(fields)):
+        if getattr(point, field):
+            found.warn(f"{path}.{field}", f"stands in no field of {point.type}SS: it is not sent")
+
+
+def _request_keys(path: str, uplink: UplinkTable, found: Findings) -> None:
+    for i, public in enumerate(uplink.request_keys):
+        if re.fullmatch("[0-9a-f]{64}", public) is None:
+            found.wrong(f"{path}.request_keys[{i}]", "is no public Ed25519 key: 64 hex digits, small letters")
+
+
+def _mqtt(path: str, uplink: UplinkTable, found: Findings) -> None:  # noqa: C901
+    try:
+        url = urlsplit(uplink.url)
+        whole = bool(url.hostname) and (url.port is None or url.port > 0) and url.path in ("", "/")
+    except ValueError:
+        whole = False
+    if not whole or url.scheme not in ("mqtt", "mqtts"):
+        found.wrong(f"{path}.url", f"{uplink.url!r} must be mqtt://host:port or mqtts://host:port")
+        return
+    files = {"ca": uplink.ca, "certificate": uplink.certificate, "key": uplink.key}
+    for key, name in files.items():
+        if name and url.scheme == "mqtt":
+            found.wrong(f"{path}.{key}", "is for TLS, which the url does not ask for: write mqtts://")
+    if bool(uplink.certificate) != bool(uplink.key):
+        lacking = "key" if uplink.certificate else "certificate"
+        found.wrong(f"{path}.{lacking}", "is missing: certificate and key go together")
+    if uplink.archive and uplink.settle != "receipt":
+        found.wrong(f"{path}.archive", 'asks for settle = "receipt": a PUBACK says nothing about an archive')
+    if uplink.password_file and not uplink.username:
+        found.wrong(f"{path}.username", "is missing: a password needs a name")
+    if url.scheme == "mqtt" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        found.warn(f"{path}.url", "is not encrypted: anybody on the way can read and change what is sent")
+    for key, name in (files | {"password_file": uplink.password_file}).items():
+        if name and not Path(name).is_file():
+            found.warn(f"{path}.{key}", f"there is no file {name}")

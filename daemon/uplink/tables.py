@@ -1,0 +1,150 @@
+"""The site file's tables of uplinks other than our own MQTT payload, one for each dialect.
+
+What no public text says about a platform (codes, separators, the order of fields) is a key here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from daemon.duty_tables import _key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DOTTED = r"[A-Za-z0-9._-]+"
+NAME = r"[A-Za-z0-9_-]+"
+
+TailingsType = Literal["GTX", "JYL", "KSW", "BWY", "QRX", "GNSS"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pace:
+    """What every dialect's uplink has."""
+
+    id: str = _key("name of the uplink", '"province"', pattern=NAME)
+    window: int = _key("so many batches are handed over together at most", "20", 20, min=1, max=1000)
+    ack_deadline_s: float = _key(
+        "no acknowledgement for this long: a new connection",
+        '"30 s"',
+        30.0,
+        key="ack_deadline",
+        parse="duration",
+        exclusive_min=0.0,
+    )
+    drain_bytes_per_s: float | None = _key(
+        "what the backlog of an outage may take of the link; absent: what live readings leave",
+        '"20 kB/s"',
+        None,
+        key="drain_rate",
+        parse="rate",
+        exclusive_min=0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailingsPoint:
+    """A monitoring point as the platform knows it; what is left out is sent as an empty field."""
+
+    code: str = _key("the platform's code of the device", '"370000KSW020001"', pattern=DOTTED)
+    type: TailingsType = _key(
+        "dry beach, rain, pond level, surface displacement, phreatic line, GNSS", '"KSW"'
+    )
+    value: str = _key("channel with its value; of GNSS and BWY see x, y, z", '"n.pond.level"', "")
+    second: str = _key("GTX: channel of the second value, whose meaning no text says", '"n.beach.slope"', "")
+    x: str = _key("GNSS, BWY: channel of the displacement in x, mm", '"n.g01.north"', "")
+    y: str = _key("likewise in y", '"n.g01.east"', "")
+    z: str = _key("likewise in z", '"n.g01.up"', "")
+    x_speed: str = _key("GNSS, BWY: channel of the velocity in x", '"n.g01.north.rate"', "")
+    y_speed: str = _key("likewise in y", '"n.g01.east.rate"', "")
+    z_speed: str = _key("likewise in z", '"n.g01.up.rate"', "")
+    x_acceleration: str = _key("GNSS, BWY: channel of the acceleration in x", '"n.g01.north.acc"', "")
+    y_acceleration: str = _key("likewise in y", '"n.g01.east.acc"', "")
+    z_acceleration: str = _key("likewise in z", '"n.g01.up.acc"', "")
+    horizontal: str = _key(
+        "GNSS: channel whose alarms go as gnssalarm by horizontal displacement", '"n.g01.horizontal"', ""
+    )
+    horizontal_speed: str = _key("likewise by horizontal velocity", '"n.g01.horizontal.rate"', "")
+    horizontal_acceleration: str = _key("likewise by acceleration", '"n.g01.horizontal.acc"', "")
+    name: str = _key("name of the device", '"库水位计1"', "")
+    installed: str = _key("day of installation, as the platform writes it", '"2024-06-01"', "")
+    location: str = _key("where it is installed", '"溢洪道"', "")
+    install_height: str = _key("KSW: height of installation", '"84.20"', "")
+    hole_depth: str = _key("QRX: depth of the hole", '"25.0"', "")
+    control_depth: str = _key("QRX: control depth of the phreatic line", '"6.0"', "")
+    manufacturer: str = _key("who made it", '"VEGA"', "")
+    device_type: str = _key("its model", '"VEGAPULS"', "")
+    power_comm: str = _key("how it is powered and talks", '"太阳能/RS485"', "")
+    accuracy: str = _key("its accuracy", '"2mm"', "")
+    longitude: str = _key("degrees, as the platform wants them written", '"115.987654"', "")
+    latitude: str = _key("likewise", '"36.123456"', "")
+    altitude: str = _key("metres", '"84.20"', "")
+    level1: str = _key("the designer's first warning level, as the platform has it", '"87.5"', "")
+    level2: str = _key("the second", '"86.5"', "")
+    level3: str = _key("the third", '"84.8"', "")
+    range: str = _key("GNSS: measuring range", '""', "")
+
+    def channels(self) -> tuple[str, ...]:
+        """All that it names."""
+        its = (self.value, self.second, self.x, self.y, self.z, self.x_speed, self.y_speed, self.z_speed)
+        more = (self.x_acceleration, self.y_acceleration, self.z_acceleration)
+        alarmed = (self.horizontal, self.horizontal_speed, self.horizontal_acceleration)
+        return tuple(dict.fromkeys(name for name in (*its, *more, *alarmed) if name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailingsRecord:
+    """The fields of one kind of record, in order."""
+
+    type: str = _key(
+        "type and DY (definition) or SS (real time)", '"KSWSS"', pattern="(GTX|JYL|KSW|BWY|QRX)(DY|SS)"
+    )
+    fields: tuple[str, ...] = _key(
+        "names of fields: those of [[uplink.point]], time, and text in quotes as it is to stand there",
+        '["code", "time", "value"]',
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailingsFilesTable(_Pace):
+    """Text and GNSS files for the tailings platform: de facto, from public code, unverified."""
+
+    project: str = _key("project number, before every name", '"370000"', pattern=DOTTED)
+    project_name: str = _key("name of the project", '"北库"')
+    folder: str = _key(
+        "where the files go: a folder of this machine, or sftp://user@host:port/folder", '"/srv/province"'
+    )
+    host_key: str = _key(
+        "sftp: file with the server's key, as known_hosts has it; required then", '"known_hosts"', ""
+    )
+    key: str = _key("sftp: file with our private key", '"id_ed25519"', "")
+    password_file: str = _key(
+        "sftp: file with the password, first line, where there is no key", '"password"', ""
+    )
+    open_pit: str = _key("GNSS: open_pit_no", '"37000001"', "")
+    slope: str = _key("GNSS: slope_no; a tailings dam's begins with 04", '"3700000104"', "")
+    txt_folder: str = _key("folder of the text files, below `folder`", '"wkk"', "wkk")
+    gnss_folder: str = _key("folder of the GNSS files, below `folder`", '"GNSS"', "GNSS")
+    field_end: str = _key("between fields", '";"', ";")
+    record_end: str = _key("after the header and each record", '"~"', "~")
+    file_end: str = _key("at the end of a file", '"||"', "||")
+    decimals: int = _key("digits after the point", "3", 3, min=0, max=9)
+    clear_at: Literal["handled", "closed"] = _key(
+        "clearalarm is sent when the alarm is handled, or when it is closed", '"handled"', "handled"
+    )
+    records: tuple[TailingsRecord, ...] = _key(
+        "other fields than the usual ones, [[uplink.record]]",
+        '[{ type = "BWYSS", fields = ["code", "time", "x", "y", "z"] }]',
+        (),
+        key="record",
+    )
+    points: tuple[TailingsPoint, ...] = _key(
+        "the monitoring points, [[uplink.point]]",
+        '[{ code = "370000KSW020001", type = "KSW", value = "n.pond.level" }]',
+        key="point",
+    )
+
+
+OtherUplink = TailingsFilesTable
+DIALECTS: Mapping[str, type[OtherUplink]] = {"tailings-files": TailingsFilesTable}
