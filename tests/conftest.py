@@ -16,14 +16,8 @@ if TYPE_CHECKING:
 WANT_A_QUIET_MACHINE = {
     "tests/fault/test_disk_watch.py",
     "tests/fault/test_rows_36_to_38_bus.py",
-    "tests/fault/test_siren.py",
     "tests/fault/test_uplink_link.py",
     "tests/fault/test_uplink_outages.py",
-    "tests/hardware_sim/test_bench_doc.py",
-    "tests/hardware_sim/test_page_browser.py",
-    "tests/hardware_sim/test_scenarios.py",
-    "tests/system/test_guard_room.py",
-    "tests/daemon/test_outputs.py::test_a_new_ring_between_two_pulses_does_not_wait_for_the_next",
     "tests/daemon/test_seal_sealer.py::test_a_new_epoch_begins_with_its_certificate_in_the_chain",
 }
 

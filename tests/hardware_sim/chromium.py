@@ -65,7 +65,7 @@ class Tab:
     async def go(self, address: str) -> None:
         await self.do("Page.navigate", url=address)
 
-    async def until(self, expression: str, within_s: float = 15.0) -> Any:
+    async def until(self, expression: str, within_s: float = 45.0) -> Any:
         """The expression's value as soon as it is true."""
         deadline_s = asyncio.get_running_loop().time() + within_s
         while not (value := await self.js(expression)):

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.peer, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(300)]
 SPEED = 60.0
 POLL_S = 60.0 / SPEED  # the demo site's poll, in real seconds
-WIRE_S = 12.0  # real at any speed: timeouts of three devices, the silence after each, the page's own look
+WIRE_S = 25.0  # real at any speed: timeouts of three devices, the silence after each, the page's own look
 ALL_SEEN = "document.querySelectorAll('.tile:not(.bad)').length === 8"
 
 
@@ -72,7 +72,7 @@ async def test_a_technician_starts_a_storm_pulls_a_wire_and_acknowledges_its_ala
         await page.until(
             "document.querySelector('.alarm.gone')?.innerText.includes('acknowledged Li Na')", 30
         )
-        await page.until(ALL_SEEN)
+        await page.until(ALL_SEEN, 90)  # the logger is not believed for 30 s: its power may have been away
         assert page.complaints == []
 
 

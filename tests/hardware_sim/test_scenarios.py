@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONG = "flood-season"
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_every_scenario_says_what_to_expect_in_both_languages() -> None:
