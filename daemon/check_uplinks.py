@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from daemon.binder import nearest
+from daemon.credentials import is_there
 from daemon.findings import rows
 from daemon.uplink.tables import TailingsFilesTable, TailingsPoint
 from daemon.uplink.tailings_files import MEASURED, RECORDS
@@ -70,7 +70,7 @@ def _sftp(path: str, its: TailingsFilesTable, found: Findings) -> None:
     if not its.key and not its.password_file:
         found.wrong(f"{path}.key", "is missing: sftp needs a private key, or a password_file")
     for key, name in {"host_key": its.host_key, "key": its.key, "password_file": its.password_file}.items():
-        if name and not Path(name).is_file():
+        if name and not is_there(name):
             found.warn(f"{path}.{key}", f"there is no file {name}")
 
 
@@ -121,5 +121,5 @@ def _mqtt(path: str, uplink: UplinkTable, found: Findings) -> None:  # noqa: C90
     if url.scheme == "mqtt" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
         found.warn(f"{path}.url", "is not encrypted: anybody on the way can read and change what is sent")
     for key, name in (files | {"password_file": uplink.password_file}).items():
-        if name and not Path(name).is_file():
+        if name and not is_there(name):
             found.warn(f"{path}.{key}", f"there is no file {name}")

@@ -12,9 +12,11 @@ wires and sockets stay real and are kept by the event loop. Bench and daemon agr
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import ClassVar, Self
+from uuid import UUID
 
 NS = 1_000_000_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -112,6 +114,8 @@ class Clock:
 def boot_id() -> str:
     """The kernel's id of this boot: monotonic stamps compare only within one.
 
-    Source: random(4), /proc/sys/kernel/random/boot_id.
+    Source: random(4), /proc/sys/kernel/random/boot_id. A hardened unit hides that file and gives its content,
+    without the hyphens (systemd.unit(5), %b).
     """
-    return _BOOT_ID.read_text().strip()
+    given = os.environ.get("PONDWATCH_BOOT_ID")
+    return str(UUID(given)) if given else _BOOT_ID.read_text().strip()

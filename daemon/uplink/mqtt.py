@@ -27,6 +27,7 @@ import msgspec
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from daemon.credentials import handed
 from daemon.ranges import Ranges
 from daemon.seal import place
 from daemon.spool import Mode
@@ -505,4 +506,4 @@ def _properties(*user: tuple[str, str], packet: int = PacketTypes.PUBLISH) -> Pr
 
 
 def _first_line(path: str) -> str | None:
-    return Path(path).read_text().partition("\n")[0] if path else None
+    return Path(handed(path)).read_text().partition("\n")[0] if path else None

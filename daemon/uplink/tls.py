@@ -13,6 +13,8 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from daemon.credentials import handed
+
 if TYPE_CHECKING:
     from daemon.config import UplinkTable
     from daemon.timekeeper import Known
@@ -41,10 +43,10 @@ def context(table: UplinkTable, times: Times) -> ssl.SSLContext:
     """
     try:
         made = _Context(ssl.PROTOCOL_TLS_CLIENT)
-        made.load_verify_locations(table.ca) if table.ca else made.load_default_certs()
+        made.load_verify_locations(handed(table.ca)) if table.ca else made.load_default_certs()
         made.minimum_version = ssl.TLSVersion.TLSv1_2
         if table.certificate:
-            made.load_cert_chain(table.certificate, table.key or None)
+            made.load_cert_chain(handed(table.certificate), handed(table.key) or None)
     except OSError as error:  # it does not say which file
         files = ", ".join(filter(None, (table.ca, table.certificate, table.key)))
         raise OSError(f"certificate files ({files or 'of the system'}): {error}") from error

@@ -1,0 +1,37 @@
+"""What systemd hands over is read in place of what only root may read."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.clock import boot_id
+from daemon.credentials import handed, is_there
+
+
+def test_a_file_among_the_secrets_is_read_where_systemd_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    named = "/etc/pondwatch/secrets/gw1-made-here.key"
+    assert handed(named) == named
+    assert not is_there(named)
+    copy = tmp_path / "secrets_gw1-made-here.key"
+    copy.write_text("key")
+    assert handed(named) == str(copy)
+    assert is_there(named)
+
+
+def test_files_elsewhere_are_read_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "secrets_ca.pem").write_text("another")
+    (tmp_path / "ca.pem").write_text("ca")
+    assert handed(str(tmp_path / "ca.pem")) == str(tmp_path / "ca.pem")
+    assert handed("ca.pem") == "ca.pem"
+    assert handed("") == ""
+
+
+def test_the_boot_a_unit_names_is_the_kernels_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = boot_id()
+    monkeypatch.setenv("PONDWATCH_BOOT_ID", kernels.replace("-", ""))
+    monkeypatch.setattr("daemon.clock._BOOT_ID", Path("/proc/hidden"))
+    assert boot_id() == kernels
