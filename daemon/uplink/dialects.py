@@ -22,4 +22,8 @@ def build(table: OtherUplink, site: File, clock: Clock) -> Dialect:
 
 
 def _folder(table: TailingsFilesTable) -> Folder:
-    return LocalFolder(Path(table.folder))
+    if not table.folder.startswith("sftp://"):
+        return LocalFolder(Path(table.folder))
+    from daemon.uplink.sftp import SftpFolder  # noqa: PLC0415 -- an SSH library that few gateways need
+
+    return SftpFolder(table)
