@@ -78,6 +78,28 @@ class Archive:
             yield from found
             after = upto
 
+    def before(self, time_ns: int) -> int:
+        """The seq after which batches of `time_ns` and later begin: for `batches`.
+
+        Found by halving, as times rise with seqs; where a clock stepped back, somewhat early or late.
+        """
+        low, high = 0, max((row[4] for row in self.kinds()), default=0)
+        while low < high:
+            middle = (low + high) // 2 + 1
+            newest_ns = self._newest_ns(middle)
+            if newest_ns is not None and newest_ns < time_ns:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _newest_ns(self, seq: int) -> int | None:
+        """The time of the last batch up to `seq`, or of the pack that it lies in."""
+        found = self.rows("SELECT time_ns FROM batch WHERE seq <= ? ORDER BY seq DESC LIMIT 1", seq)
+        if self._packs:
+            found += self.rows("SELECT time_ns FROM pack WHERE first <= ? ORDER BY first DESC LIMIT 1", seq)
+        return max((row[0] for row in found), default=None)
+
     def _chunk(self, after: int) -> tuple[int, list[Batch]] | None:
         with self._reading():
             pack = self.rows(_NEXT_PACK, after) if self._packs else []

@@ -103,6 +103,19 @@ class MetricsTable:
 
 
 @dataclass(frozen=True, slots=True)
+class PageTable:
+    """The status page, `pondwatch page`: read only, for whoever can reach it."""
+
+    listen: str = _key("host:port", '"127.0.0.1:9465"', default="127.0.0.1:9465", pattern=ADDRESS)
+    names: tuple[str, ...] = _key(
+        "other names that browsers may know it by, such as that of a proxy in front of it",
+        '["pond.example"]',
+        default=(),
+    )
+    language: Literal["zh", "en"] = _key("of the page as it is first shown", '"zh"', default="zh")
+
+
+@dataclass(frozen=True, slots=True)
 class RulesTable:
     start: Literal["child", "unit", "off"] = _key(
         "child: the core starts and supervises it; unit: systemd does; off: no detectors",
@@ -163,6 +176,11 @@ class Section:
         max=360.0,
     )
     ring_dyke: bool = _key("part of a closed dyke, which has no left bank", "false", default=False)
+    outline: tuple[tuple[float, float], ...] = _key(
+        "the surveyed surface, for the status page: metres downstream of the dam's axis, elevation",
+        "[[-60, 86.0], [0, 90.0], [80, 70.0]]",
+        default=(),
+    )
     live_at_least: int = _key(
         "with fewer monitoring points that can be seen the section is blind", "2", default=1, min=1
     )
@@ -356,6 +374,11 @@ class ChannelTable:
     pond: str = _key("the pond it belongs to", '"n"')
     section: str = _key("the monitoring section", '"2-2"', default="")
     monitoring_point: str = _key("what the roll-up counts; absent: the channel itself", '"PZ03"', default="")
+    along_m: float | None = _key(
+        "where its point stands in the section, metres downstream of the dam's axis, for the status page",
+        "12.5",
+        default=None,
+    )
     source: str = _key("device.point that is measured", '"vw1.freq03"', default="", key="from")
     temperature: str = _key(
         "device.point or channel with the sensor's temperature, degC", '"vw1.temp03"', default=""
@@ -497,6 +520,7 @@ class File:
     site: SiteTable = field()
     store: StoreTable = field(default=StoreTable())
     metrics: MetricsTable = field(default=MetricsTable())
+    page: PageTable = field(default=PageTable())
     rules: RulesTable = field(default=RulesTable())
     ponds: tuple[Pond, ...] = field(default=(), metadata={"key": "pond"})
     sections: tuple[Section, ...] = field(default=(), metadata={"key": "section"})

@@ -27,6 +27,7 @@ _WET = ("displacement", "phreatic-line", "dry-beach", "rainfall", "pond-level", 
 _DRY = ("displacement", "phreatic-line", "rainfall")
 _WET_EXTRA = ("pore-pressure", "seepage-flow", "turbidity")
 _EXTRA_GRADE = 3
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def warnings(file: File, problems: list[Problem]) -> list[Problem]:
@@ -81,11 +82,20 @@ def _site(file: File, found: Findings) -> None:
         found.wrong("site.timezone", f"{zone!r} is no time zone{remedy}")
     if file.site.mode != "real":
         found.warn("site.mode", f"every payload says that it is {file.site.mode}")
+    _page(file, found)
     if not file.uplinks:
         found.warn("uplink", "there is none: readings are kept here and go nowhere")
     advised = any(channel.advice for _, channel in rows("channel", file.channels))
     if is_whole(file.rules) and file.rules.start == "off" and advised:
         found.warn("rules.start", "is off, so the advice that channels ask for is not given")
+
+
+def _page(file: File, found: Findings) -> None:
+    """Who could read the status page that should not."""
+    if is_whole(file.page):
+        host = file.page.listen.rpartition(":")[0].strip("[]")
+        if host not in LOOPBACK:
+            found.warn("page.listen", f"{host} is not the loopback: whoever reaches it reads the page")
 
 
 def _write(path: str, write: str, writes: Collection[str], found: Findings) -> None:

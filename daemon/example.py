@@ -35,6 +35,7 @@ _ROWS: Mapping[str, list[dict[str, str]]] = {
     "site": [{"id": '"liaocheng-1"', "gateway": '"gw1"', "name": '"聊城一号库"'}],
     "store": [{}],
     "metrics": [{}],
+    "page": [{}],
     "rules": [{}],
     "pond": [{"id": '"n"', "name": '"北库"', "kind": '"wet"', "grade": "3"}],
     "section": [{"id": '"2-2"', "pond": '"n"'}],

@@ -82,6 +82,11 @@ class Judge:
         watch = self._watches.get(channel)
         return watch.judge.level if watch else Level.NONE
 
+    def limits(self, channel: str) -> Levels | None:
+        """The limits in force for a channel; None where it is not armed."""
+        watch = self._watches.get(channel)
+        return watch.levels if watch else None
+
     @property
     def armed(self) -> Iterable[str]:
         return self._watches

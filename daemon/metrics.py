@@ -3,27 +3,25 @@
 Counters and histograms are counted where things happen. What has a present state (values, ages, levels,
 backlog) is read at the scrape from those who know it, so the hot path pays nothing for it.
 
-The endpoint is our own: the library's server gives every idle connection a thread for ever. This one
-holds at most CONNECTIONS, each for at most DEADLINE_S and REQUEST_BYTES.
+The endpoint is our own (daemon/http.py): the library's server gives every idle connection a thread for ever.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+
+from daemon.http import Answer, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from prometheus_client.metrics_core import Metric
 
-CONNECTIONS = 8
-DEADLINE_S = 5.0
-REQUEST_BYTES = 4096
+    from daemon.http import Request
+
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -130,12 +128,10 @@ class Endpoint:
     def __init__(
         self, listen: str, metrics: Metrics, health: Callable[[], Sequence[str]], ready: Callable[[], bool]
     ) -> None:
-        self._host, _, port = listen.rpartition(":")
-        self._port = int(port)
+        self._server = Server(listen, self._answer)
         self._metrics = metrics
         self._health = health
         self._ready = ready
-        self._open = 0
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -143,48 +139,14 @@ class Endpoint:
         Raises:
             OSError: the port is taken.
         """
-        server = await asyncio.start_server(self._serve, self._host, self._port, limit=REQUEST_BYTES)
-        async with server:
-            await server.serve_forever()
+        await self._server.run()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
-        try:
-            if self._open <= CONNECTIONS:
-                writer.transport.set_write_buffer_limits(high=0)  # drained is then: all is on its way
-                async with asyncio.timeout(DEADLINE_S):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._answer(head))
-                    await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            writer.transport.abort()  # whoever asks badly, or does not read; nobody else notices
-        finally:
-            self._open -= 1
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-
-    def _answer(self, head: bytes) -> bytes:
-        method, _, rest = head.partition(b" ")
-        path = rest.partition(b" ")[0].partition(b"?")[0]
-        if method != b"GET":
-            return _response("405 Method Not Allowed", "only GET\n")
-        if path == b"/metrics":
-            return _response("200 OK", self._metrics.text(), _TEXT)
-        if path == b"/healthz":
+    async def _answer(self, request: Request) -> Answer:
+        if request.path == "/metrics":
+            return Answer("200 OK", self._metrics.text(), _TEXT)
+        if request.path == "/healthz":
             ills = self._health()
-            return _response(
-                "503 Service Unavailable" if ills else "200 OK", "\n".join(ills or ["ok"]) + "\n"
-            )
-        if path == b"/readyz":
-            return _response("200 OK" if self._ready() else "503 Service Unavailable", "\n")
-        return _response("404 Not Found", "there are /metrics, /healthz and /readyz\n")
-
-
-def _response(status: str, body: str | bytes, content_type: str = "text/plain; charset=utf-8") -> bytes:
-    data = body.encode() if isinstance(body, str) else body
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n"
-        "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + data
+            return Answer("503 Service Unavailable" if ills else "200 OK", "\n".join(ills or ["ok"]) + "\n")
+        if request.path == "/readyz":
+            return Answer("200 OK" if self._ready() else "503 Service Unavailable", "\n")
+        return Answer("404 Not Found", "there are /metrics, /healthz and /readyz\n")

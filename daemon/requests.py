@@ -25,6 +25,10 @@ class Status(Request, frozen=True, tag="status"):
     """Answer: an object, how the core is."""
 
 
+class Present(Request, frozen=True, tag="present"):
+    """Answer: a daemon.present.Present, all that the status page shows of this moment."""
+
+
 class Read(Request, frozen=True, tag="read"):
     """Measure now. Answer: a list of Measured. No channels: all that are measured."""
 
@@ -192,6 +196,7 @@ class SpoolResend(Request, frozen=True, tag="spool.resend"):
 
 REQUESTS = (
     Status
+    | Present
     | Read
     | Tail
     | Trace

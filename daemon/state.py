@@ -8,6 +8,8 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from daemon.poller import PolledLine
+from daemon.present import ChannelNow, DeviceNow, LineNow, Present, UplinkNow, limits_of
+from daemon.reading import rfc3339
 from daemon.uplink.contract import Unsettled
 
 if TYPE_CHECKING:
@@ -112,10 +114,9 @@ class State:
     def _instruments(self) -> Iterable[Gauge]:
         for (line, device), up in self._pipeline.devices.items():
             yield "pondwatch_device_up", (line, device), float(up)
-        running_s = self._now_s() - self._began_s
         for line_ in self._lines.values():
             if isinstance(line_, PolledLine):
-                yield "pondwatch_line_busy_ratio", (line_.id,), min(1.0, line_.busy_s / max(running_s, 1e-3))
+                yield "pondwatch_line_busy_ratio", (line_.id,), self._busy(line_)
 
     def _channels(self) -> Iterable[Gauge]:
         now_ns = self._clock.wall_ns()
@@ -170,6 +171,47 @@ class State:
             },
             "alarms_open": len(self._book.open()),
         }
+
+    def present(self) -> Present:
+        """All that the status page shows of this moment; the alarms beside it."""
+        now_ns, days_left = self._clock.wall_ns(), self._spool.days_left
+        return Present(
+            time=rfc3339(now_ns),
+            site=self._site.site.id,
+            mode=self._site.site.mode,
+            config_sha256=self._site.sha256,
+            ills=self.ills(),
+            clock_why="" if self._timekeeper.trusted else self._timekeeper.why,
+            ponds={pond: level.text for pond, level in self._judge.ponds.items()},
+            items=[(pond, item, level.text) for (pond, item), level in self._judge.items.items()],
+            channels=list(self._channels_now()),
+            lines=[
+                LineNow(line.id, self._busy(line) if isinstance(line, PolledLine) else None)
+                for line in self._lines.values()
+            ],
+            devices=[DeviceNow(device, line, up) for (line, device), up in self._pipeline.devices.items()],
+            uplinks=[
+                UplinkNow(uplink.id, uplink.connected, *self._unsettled[uplink.id])
+                for uplink in self._uplinks
+            ],
+            store_bytes=self._store_bytes,
+            store_trouble=self._spool.trouble,
+            days_left=None if isnan(days_left) else days_left,
+            overdue=[alarm.id for alarm in self._book.overdue(now_ns)],
+        )
+
+    def _channels_now(self) -> Iterable[ChannelNow]:
+        for frame in self._pipeline.latest.values():
+            for reading in frame:
+                limits, rising = limits_of(self._judge.limits(reading.channel))
+                level = self._judge.level(reading.channel).text
+                yield ChannelNow(
+                    reading.channel, reading.value, reading.quality, reading.time, level, limits, rising
+                )
+
+    def _busy(self, line: PolledLine) -> float:
+        """Share of the time since start that the line was in use."""
+        return min(1.0, line.busy_s / max(self._now_s() - self._began_s, 1e-3))
 
     @staticmethod
     def _now_s() -> float:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from daemon.guard import Guard
     from daemon.pipeline import Pipeline
     from daemon.poller import StreamLine
+    from daemon.present import Present
     from daemon.reading import Reading
     from daemon.state import State
     from drivers.gnss.receiver import GnssReceiver
@@ -60,6 +61,7 @@ class Verbs:
     def table(self) -> Mapping[type[requests.Request], Verb]:
         return {
             requests.Status: self._status,
+            requests.Present: self._present,
             requests.Read: self._read,
             requests.Tail: self._tail,
             requests.AlarmsList: self._list,
@@ -73,6 +75,10 @@ class Verbs:
     async def _status(self, request: requests.Status, caller: Caller) -> dict[str, Any]:
         del request, caller
         return self._state.status()
+
+    async def _present(self, request: requests.Present, caller: Caller) -> Present:
+        del request, caller
+        return self._state.present()
 
     # -- alarms --------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 VERBS = {
     "run": "the core: poll, judge, keep, forward",
     "rules": "the rules process: detectors beside the core",
+    "page": "the status page: read only, for a browser",
     "check": "read the site file, say everything that is wrong with it",
     "read": "measure channels now: raw words, word orders, value, round-trip time",
     "tail": "readings as they come",

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon.metrics import CONNECTIONS, DEADLINE_S, Endpoint, Metrics
+from daemon.http import CONNECTIONS, DEADLINE_S
+from daemon.metrics import Endpoint, Metrics
 from hardware_sim.ports import free_port
 from tests.system.running import (
     Bench,
