@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 # They measure time on a machine that must be quiet, or take minutes.
 WANT_A_QUIET_MACHINE = {
-    "tests/fault/test_disk_watch.py",
     "tests/fault/test_rows_36_to_38_bus.py",
-    "tests/fault/test_uplink_link.py",
-    "tests/fault/test_uplink_outages.py",
-    "tests/daemon/test_seal_sealer.py::test_a_new_epoch_begins_with_its_certificate_in_the_chain",
 }
 
 

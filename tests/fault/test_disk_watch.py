@@ -17,6 +17,7 @@ from daemon.clock import Clock
 from daemon.spool import Draft, Keeping, Spool, Store, StoreBroken
 from daemon.store_watch import StoreWatch
 from tests.fault.disk import faulty
+from tests.system.running import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -43,10 +44,12 @@ class Core:
     def __init__(self, spool: Spool, book: AlarmBook) -> None:
         self.spool, self.book = spool, book
         self.renewed = 0
+        self.told: list[Alarm] = []
         self._changed: list[Alarm] = []
         self.watch = StoreWatch(spool, book, Clock(), self._announce, self._renew)
 
     def _announce(self, changed: Sequence[Alarm]) -> None:
+        self.told += changed
         self._changed += changed
 
     def _renew(self) -> None:
@@ -64,10 +67,13 @@ class Core:
         self._announce([alarm])
         return alarm
 
-    async def until(self, names: set[str]) -> None:
-        async with asyncio.timeout(5):
-            while {alarm.id.rpartition(":")[0] for alarm in self.book.open()} != names:
-                await asyncio.sleep(0.01)
+    def names(self) -> set[str]:
+        return {alarm.id.rpartition(":")[0] for alarm in self.book.open()}
+
+    def store_is_back(self) -> bool:
+        """It was said, and the book of the store is taken up."""
+        gone = any(alarm.id.startswith("system:store:") and alarm.condition == "gone" for alarm in self.told)
+        return gone and self.renewed > 0
 
 
 @contextlib.asynccontextmanager
@@ -95,15 +101,12 @@ async def test_a_core_that_started_without_its_disk_takes_up_the_book_and_closes
             Spool.open(tmp_path, "test", "boot", keeping=KEEPING, vfs=vfs) as spool,
             core(spool) as now,
         ):
-            await now.until({"system:store"})  # people hear of it
+            await until(lambda: now.names() == {"system:store"}, "people hear of it")
             new = now.see(PZ, 2000)
             await now.commit()
             faults.heal()
-            await now.until({"system:store", "channel:pz03", "channel:rain"})
-            async with asyncio.timeout(5):
-                while now.book.find(now.book.open()[-1].id).condition == "present" and spool.trouble:
-                    await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)
+            await until(now.store_is_back, "the store is taken up")
+            assert now.names() == {"system:store", "channel:pz03", "channel:rain"}
             await now.commit()
             assert now.renewed == 1
             rows = {id_: alarms.decode(row) for id_, row in (await spool.alarms()).items()}
@@ -128,9 +131,7 @@ async def test_a_new_store_has_the_whole_book_though_the_old_one_could_not_be_re
                 raise StoreBroken("the store is damaged")
 
         await spool._ask(broken)
-        async with asyncio.timeout(5):
-            while not now.renewed:
-                await asyncio.sleep(0.01)
+        await until(lambda: now.renewed, "the new store is taken up")
         assert spool.stream != stream
         assert not spool.trouble
         assert pz.id in await spool.alarms()

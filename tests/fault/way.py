@@ -107,7 +107,7 @@ class Link:
     def __init__(self, target: int) -> None:
         self.port = 0
         self.bytes_per_s = 0.0
-        self.waiting_bytes = 0
+        self.carried_bytes = 0  # of the slow direction
         self._target = target
         self._open = asyncio.Event()
         self._open.set()
@@ -125,8 +125,14 @@ class Link:
 
     async def black_hole(self, seconds: float) -> None:
         """Swallow all bytes both ways, then reset the connections, as a cellular link does that comes back."""
-        self._open.clear()
+        self.swallow()
         await asyncio.sleep(seconds)
+        self.restore()
+
+    def swallow(self) -> None:
+        self._open.clear()
+
+    def restore(self) -> None:
         self.reset()
         self._open.set()
 
@@ -153,6 +159,7 @@ class Link:
             while data := await reader.read(1024 if slow and self.bytes_per_s else 1 << 16):
                 if slow and self.bytes_per_s:
                     await asyncio.sleep(len(data) / self.bytes_per_s)
+                    self.carried_bytes += len(data)
                 if self._open.is_set():
                     writer.write(data)
                     await writer.drain()
