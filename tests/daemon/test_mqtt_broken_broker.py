@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -20,6 +20,10 @@ from daemon.uplink.mqtt import MqttUplink, Status
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from paho.mqtt.properties import Properties
+
+    from daemon.spool import Batch
+    from daemon.uplink.ack_client import AckClient
     from tests.conftest import Figure
 
 STATUS = Status("test", "0.1.0", "boot-1", "s", "c0ffee", "2026-11-23T08:00:00.000Z")
@@ -47,6 +51,8 @@ class BadBroker:
                 kind, body = await packet(reader)
                 if kind == 0x10:
                     writer.write(self.connack + self.then)
+                elif kind == 0x80:
+                    writer.write(b"\x90\x04" + body[:2] + b"\x00\x01")
                 elif kind == 0x30:
                     length = int.from_bytes(body[:2])
                     self.topics.append(body[2 : 2 + length].decode())
@@ -82,12 +88,16 @@ async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
 
 @contextlib.asynccontextmanager
 async def against(
-    broker: BadBroker, spool: Spool, *, ack_deadline_s: float = 30.0
+    broker: BadBroker,
+    spool: Spool,
+    *,
+    ack_deadline_s: float = 30.0,
+    settle: Literal["puback", "receipt"] = "puback",
 ) -> AsyncIterator[MqttUplink]:
     server = await asyncio.start_server(broker.serve, "127.0.0.1")
     broker.port = server.sockets[0].getsockname()[1]
     table = UplinkTable(
-        "up", "mqtt", f"mqtt://127.0.0.1:{broker.port}", "puback", ack_deadline_s=ack_deadline_s
+        "up", "mqtt", f"mqtt://127.0.0.1:{broker.port}", settle, ack_deadline_s=ack_deadline_s
     )
     uplink = MqttUplink(table, "site", "gw1", spool, STATUS, Clock(), reconnect_most_s=0.05)
     task = asyncio.create_task(uplink.run())
@@ -129,6 +139,30 @@ async def test_a_broker_that_never_acknowledges_is_left_by_our_own_deadline(
         assert len(uplink._queue._sent) <= 20
     assert not await spool.settled("up")
     figure(f"left {broker.connections - 1} times, at most 20 of 100 batches in flight")
+
+
+@pytest.mark.parametrize("settle", ["puback", "receipt"])
+@pytest.mark.parametrize("mistaken", [False, True], ids=["as it is", "settled when sent"])
+async def test_an_uplink_that_settles_what_it_sends_would_be_found(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, settle: Literal["puback", "receipt"], mistaken: bool
+) -> None:
+    """A broker without a PUBACK, or a platform without a receipt: nothing may be settled in the store."""
+    publish = MqttUplink._publish
+
+    def settle_and_publish(self: MqttUplink, client: AckClient, batch: Batch, properties: Properties) -> None:
+        self._settled([batch.seq])
+        publish(self, client, batch, properties)
+
+    if mistaken:
+        monkeypatch.setattr(MqttUplink, "_publish", settle_and_publish)
+    await commit(spool, 5)
+    broker = BadBroker() if settle == "receipt" else BadBroker(puback=lambda _topic, _packet: b"")
+    async with against(broker, spool, ack_deadline_s=0.3, settle=settle) as uplink:
+        await until(lambda: sum(topic.endswith("readings") for topic in broker.topics) >= 5)
+        await until(lambda: settle == "puback" or uplink.counters.acked == 5)
+    assert (await spool.settled("up")).to_list() == (
+        [[1, 5]] if mistaken else []
+    )  # the end makes all durable
 
 
 @pytest.mark.fault(
