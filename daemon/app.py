@@ -52,6 +52,7 @@ from daemon.spool_verbs import SpoolVerbs
 from daemon.state import State
 from daemon.stations import Stations
 from daemon.store_watch import StoreWatch
+from daemon.surroundings import Surroundings
 from daemon.taps import TappedObserver, header
 from daemon.timekeeper import Timekeeper
 from daemon.uplink import dialects, orders
@@ -182,7 +183,9 @@ class _Core:
         feed = RulesFeed(self._run_dir / "rules.sock", site, spool, clock, pipeline.verdict)
         state = State(site, clock, spool, pipeline, judge, book, lines, uplinks, writer, timekeeper)
         guard.drive(outputs, lambda: not state.stuck(), remeasure)
+        surroundings = Surroundings(site)
         metrics.watch(state)
+        metrics.watch(surroundings)
         metrics.watch(feed)
         manual = Manual(site, clock, pipeline, room, audit)
         verbs = {
@@ -209,6 +212,7 @@ class _Core:
                 start("pipeline", pipeline.run),
                 start("metrics", Endpoint(site.metrics.listen, metrics, state.ills, state.ready).run),
                 start("state", state.run),
+                start("surroundings", surroundings.run),
                 start("clock", timekeeper.run),
                 start("sealer", sealer.run),
                 start("site file", self._watch_site(book, pipeline).run),

@@ -61,6 +61,7 @@ class State:
         self._store_bytes = 0
         self._unsettled = {uplink.id: Unsettled(0, 0.0) for uplink in uplinks}
         self._timekeeper = timekeeper
+        self._periods_s = periods_s(site)
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
@@ -127,6 +128,8 @@ class State:
                 yield "pondwatch_channel_value", (table.pond, table.item, channel, table.unit), value
             if seen_ns:
                 yield "pondwatch_channel_age_seconds", (channel,), max(0.0, (now_ns - seen_ns) / 1e9)
+        for channel, period_s in self._periods_s.items():
+            yield "pondwatch_channel_period_seconds", (channel,), period_s
         for channel in self._judge.armed:
             yield "pondwatch_channel_level", (channel,), float(self._judge.level(channel))
 
@@ -135,6 +138,9 @@ class State:
             yield "pondwatch_item_level", (pond, item), float(level)
         for pond, level in self._judge.ponds.items():
             yield "pondwatch_pond_level", (pond,), float(level)
+        for section in self._site.sections:
+            blind = section.id in self._judge.blind_sections(section.pond)
+            yield "pondwatch_section_blind", (section.pond, section.id), float(blind)
         counts = Counter((alarm.level, alarm.response) for alarm in self._book.open())
         for labels, count in counts.items():
             yield "pondwatch_alarms_open", labels, float(count)
@@ -216,3 +222,17 @@ class State:
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
+
+
+def periods_s(site: Site) -> dict[str, float]:
+    """Channel -> how often it is to have a reading: as its device, or as the slowest of its inputs."""
+    every_s = {device.id: device.every_s for device in site.devices}
+    tables = {channel.id: channel for channel in site.channels}
+
+    def period_s(channel: str) -> float:
+        table = tables[channel]
+        if table.derive is None:
+            return every_s[table.source.partition(".")[0]]
+        return max(period_s(of) for of in table.derive.inputs)
+
+    return {channel: period_s(channel) for channel in tables}
