@@ -36,6 +36,7 @@ VERBS = {
     "mute": "sound off, for a while",
     "spool": "the local archive: status, verify, export, salvage, resend",
     "backtest": "levels and detectors over history: alarms per year, delay, a picture",
+    "report": "the monthly return; the check before the flood season",
     "bench": "the simulator alone",
 }
 _ABOUT = """Edge data acquisition for tailings ponds: polls, judges, keeps and forwards.
