@@ -111,7 +111,7 @@ class SmallDisk:
             pytest.skip("mounting a small disk needs root")
         path.mkdir()
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "pondwatch-test", str(path)],
+            ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,nr_inodes=100", "pondwatch-test", str(path)],
             capture_output=True,
             check=False,
         )
@@ -128,8 +128,15 @@ class SmallDisk:
                     return
                 os.write(file.fileno(), b"\0" * min(free, 1 << 16))
 
+    def take_inodes(self) -> None:
+        """Somebody else makes files until none can be made."""
+        with contextlib.suppress(OSError):
+            for n in range(1000):
+                (self.path / f"somebody-elses.{n}").touch()
+
     def free(self) -> None:
-        self._hog.unlink(missing_ok=True)
+        for path in self.path.glob("somebody-elses.*"):
+            path.unlink()
 
     def read_only(self, on: bool) -> None:
         how = "remount,ro" if on else "remount,rw"

@@ -1,4 +1,4 @@
-"""Rows 8, 10, 11, 13, 14 and 15 of the fault matrix: a disk that is full, fails, lies, turns read-only or stands still.
+"""Rows 8 to 16 of the fault matrix: a disk that is full, fails, lies, turns read-only or stands still.
 
 The oracle is the same for all: whatever was handed to `commit` is in the store afterwards exactly once and in
 order, or a gap record in the chain says which batches are not.
@@ -11,13 +11,17 @@ import contextlib
 import json
 import os
 import sqlite3
+import sys
 import time
+from asyncio.subprocess import PIPE
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
 
 from daemon import spool as spool_module
+from daemon.archive import Archive
 from daemon.spool import Draft, Keeping, Spool, StoreBroken
 from daemon.store import Store
 from tests.fault.disk import SmallDisk, faulty
@@ -434,3 +438,86 @@ async def test_row_15_a_disk_that_stands_still_holds_up_nobody_but_the_commit(
             faults.stall_s = 0.0
             assert await numbers(spool) == [1, 2]
     figure(f"event loop late by {late_s * 1000:.0f} ms at most in a stall of 500 ms")
+
+
+# -- rows 9 and 16: no inodes, a reader that stays ---------------------------------------------------
+
+READER = """
+import sqlite3, sys
+db = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, isolation_level=None)
+db.execute("BEGIN")
+print(db.execute("SELECT count(*) FROM batch").fetchall(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.fault(
+    row=9,
+    fault="no inode is left",
+    injected="a tmpfs whose inodes another takes, while the store runs and before it starts",
+    holds="as with a full disk: recording goes on, in memory where it must; all on the disk when there are inodes",
+)
+async def test_row_9_without_inodes_recording_goes_on(disk: SmallDisk, figure: Figure) -> None:
+    folder = disk.path / "store"
+    async with Spool.open(folder, "test", "boot", keeping=SMALL) as spool:
+        await spool.commit([draft(1)])
+        disk.take_inodes()
+        for n in range(2, 50):
+            await spool.commit([draft(n)])
+        in_use = await numbers(spool)
+    async with Spool.open(folder, "test", "boot", keeping=SMALL) as spool:
+        trouble = spool.trouble
+        for n in range(50, 100):
+            await spool.commit([draft(n)])
+        disk.free()
+        await until_durable(spool)
+        found = await numbers(spool)
+    assert in_use == list(range(1, 50))
+    assert sorted(found) == list(range(1, 100))
+    figure(f'48 batches while running, 50 after a start ("{trouble or "on the disk all the same"}"): 0 lost')
+
+
+@pytest.mark.fault(
+    row=16,
+    fault="a reader that stays: another program with an open transaction",
+    injected="a process with a read transaction for 400 commits of 4 kB; then its end; and our own export meanwhile",
+    holds="commits go on; the WAL is bounded beside our own readers, and small again once a foreign one has gone",
+)
+async def test_row_16_a_reader_that_stays_costs_room_and_nothing_else(tmp_path: Path, figure: Figure) -> None:
+    wal, limit = tmp_path / "spool.db-wal", SMALL.wal_bytes
+    async with Spool.open(tmp_path, "test", "boot", keeping=replace(SMALL, most_bytes=8 << 20)) as spool:
+        await spool.commit([draft(0)])
+        limit = spool._store.keeping.wal_bytes
+        ours = 0
+        for n in range(1, 400):  # an archive reads all that is there after each tenth commit
+            await spool.commit([draft(n, size=4000)])
+            if n % 10 == 0:
+                with Archive(tmp_path / "spool.db") as archive:
+                    assert sum(1 for _ in archive.batches()) > 0
+            ours = max(ours, wal.stat().st_size)
+        reader = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", READER, str(tmp_path / "spool.db"), stdin=PIPE, stdout=PIPE
+        )
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        await reader.stdout.readline()
+        for n in range(400, 800):
+            await spool.commit([draft(n, size=4000)])
+        held = wal.stat().st_size
+        assert spool.trouble == ""
+        reader.stdin.close()
+        await reader.wait()
+        n = 800
+        while wal.stat().st_size > 2 * limit:
+            await spool.commit([draft(n, size=4000)])
+            n += 1
+            await asyncio.sleep(0)
+            assert n < 2000
+        found = await payloads(spool)
+    assert missing(found) == announced(found, "pushed-out")
+    assert ours <= 4 * limit
+    assert held > ours
+    figure(
+        f"WAL {ours >> 10} kB beside our own reader (limit {limit >> 10}), {held >> 10} kB after 400 commits beside "
+        f"one that stays, small again {n - 800} commits after its end; no commit failed. A foreign reader is not ended"
+    )
