@@ -48,7 +48,8 @@ KERNELS = """
 
 ns of CPU per sample and channel, one sample of each channel a call; the calls of Python are in it. Numpy and C compute
 gate, Hampel and trend with the same flags on every sample (asserted before they are timed); "all armed" is flatline,
-noise and gap beside them. The goal for 1,000 channels is 40 ns.
+noise and gap beside them. River has no trend of this kind; it gets three rolling quantiles and a running mean for each
+channel, called one by one as it is made to be. The goal for 1,000 channels is 40 ns.
 
 """
 
@@ -95,6 +96,7 @@ def main() -> None:
         "machine": machine(),
         "time": now.isoformat(),
         "end_to_end": [asdict(row) for row in rows],
+        "detectors": [asdict(row) for row in detectors],
         "simulator": asdict(simulated),
         "bus": {"serial": [asdict(row) for row in serial], "tcp": [asdict(row) for row in tcp]},
     }

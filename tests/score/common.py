@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, TextIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from tests.score.rivers import RIVER, Run
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -104,11 +106,16 @@ def textbook_cusum(x: Floats, train: slice) -> Floats:
     return score
 
 
+def of_river(name: str) -> Score:
+    return lambda x, train: Run(name, x[train]).scores(hold(x))
+
+
 BASELINES: dict[str, Score] = {
     "fixed range": fixed_range,
     "rate of change": rate_of_change,
     "EWMA z": ewma_z,
     "textbook CUSUM": textbook_cusum,
+    **{name: of_river(name) for name in RIVER},
 }
 
 

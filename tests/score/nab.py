@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_rules.advice import kernels
-from tests.score.common import DATA, Floats, ewma_z, hold, ns, series, table
+from tests.score.common import BASELINES, DATA, Floats, ewma_z, hold, ns, series, table
+from tests.score.rivers import RIVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -143,6 +144,10 @@ def expansion(its: Labelled) -> Floats:
     return np.concatenate([[0.0], np.maximum(beyond, 0.0)])
 
 
+def of_baseline(name: str) -> Callable[[Labelled], Floats]:
+    return lambda its: BASELINES[name](its.x, slice(0, its.free))
+
+
 METHODS: dict[str, Callable[[Labelled], Floats]] = {
     "Hampel and noise, as shipped": quality,
     "EWMA z": lambda its: ewma_z(its.x, slice(0, its.free)),
@@ -150,6 +155,7 @@ METHODS: dict[str, Callable[[Labelled], Floats]] = {
         np.abs(np.diff(hold(its.x), prepend=its.x[0])) / (np.nanstd(its.x[: its.free]) or 1.0)
     ),
     "new minimum or maximum (not shipped)": expansion,
+    **{name: of_baseline(name) for name in RIVER},
 }
 QUIET = 0.05  # of a series: one alarm, then silence
 

@@ -20,12 +20,14 @@ from tests.score.common import (
     Floats,
     Ints,
     alarms,
+    hold,
     limit_for,
     middle,
     percent,
     series,
     table,
 )
+from tests.score.rivers import RIVER, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -191,13 +193,22 @@ def baseline(
     years = (t[-1] - half) / NS_PER_D / 365.25
     false = alarms(score[first:], limit, 30).size
     found: dict[str, list[float | None]] = {change: [] for change in CHANGES}
+    running, reached = (Run(name, x[train]) if name in RIVER else None), 0
     for moment in moments:
         at = int(np.searchsorted(t, moment))
         end = min(at + WITHIN_D, x.size)
+        if running is not None:
+            running.scores(hold(x)[reached:at])
+            reached = at
         for change, shape in CHANGES.items():
             changed = x[:end].copy()
             changed[at:] += shape((t[at:end] - t[at]) / NS_PER_D)
-            over = np.flatnonzero(BASELINES[name](changed, train)[at:] > limit)
+            after = (
+                BASELINES[name](changed, train)[at:]
+                if running is None
+                else running.copy().scores(hold(changed)[at:])
+            )
+            over = np.flatnonzero(after > limit)
             already = score[at - 1] > limit
             found[change].append(float(over[0]) + 1.0 if over.size and not already else None)
     return found, f"{false} in {years:.1f} years"
