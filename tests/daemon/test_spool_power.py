@@ -8,6 +8,7 @@ durable, as is a head that was written (it is synced before its write returns).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -45,6 +46,13 @@ class Log:
     """What happened, in order: (what, file name, where or how long, bytes)."""
 
     events: list[tuple[str, str, int, bytes]] = field(default_factory=list)
+    phases: dict[str, list[range]] = field(default_factory=dict)  # name -> which events belong to it
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        first = len(self.events)
+        yield
+        self.phases.setdefault(name, []).append(range(first, len(self.events)))
 
     def add(self, what: str, name: str = "", where: int = 0, data: bytes = b"") -> None:
         self.events.append((what, name, where, data))
@@ -95,7 +103,7 @@ def schema_1(folder: Path, vfs: str) -> None:
     for seq in range(1, OLD + 1):
         payload = envelope("test", "old1", seq, prev, b'"n":%d' % seq)
         prev = sha256(payload).digest()
-        row = (seq, "readings" if seq % 9 else "alarms", 1, seq, seq, 1, payload, prev)
+        row = (seq, "readings" if seq % 9 else "alarms", 1, 0, seq, 1, payload, prev)
         db.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     db.close()
 
@@ -107,25 +115,30 @@ def live(folder: Path, log: Log) -> None:
     schema_1(folder, vfs.name)
     log.add("acked", where=OLD)
     for start in range(2):
-        store = Store.open(folder, "test", "boot", vfs=vfs.name, keeping=UP)
+        with log.phase("start" if start else "migration"):
+            store = Store.open(folder, "test", "boot", vfs=vfs.name, keeping=UP)
         for n in range(12):
             size = rng.choice([1, 30, 3000, 20_000])
             body = b'"x":"' + b"x" * size + b'"'
             store.commit([Draft("readings", body, n, n, 1)] * rng.choice([1, 1, 3]), [("a", b"%d" % n)])
             log.add("acked", where=store.last_seq)
             if n % 5 == 3:
-                store.settle("up", [(1, store.last_seq - 2)])
+                with log.phase("settle"):
+                    store.settle("up", [(1, store.last_seq - 2)])
                 log.add("settled", where=store.last_seq - 2)
             if n % 4 == 2:
                 store.checkpoint_wal()
             if n == 9:
                 log.add("may trim", where=store.last_seq)
-                store.trim(n - 5)
+                with log.phase("trim"):
+                    store.trim(n - 5)
+                log.add("trimmed", where=store.first_seq())
             if n == 10:
                 store.pack(n)
         if start:
             log.add("may push out", where=store.last_seq)
-            store._push_out(40_000)
+            with log.phase("push out"):
+                store._push_out(40_000)
             log.add("acked", where=store.last_seq)
         store.close()
     vfs.unregister()
@@ -140,6 +153,7 @@ class Disk:
     acked = 0
     settled = 0
     trimmed_below = 0
+    trimmed_to = 0
     pushed_below = 0
 
     def take(self, event: tuple[str, str, int, bytes]) -> None:
@@ -158,6 +172,8 @@ class Disk:
                 self.settled = where
             case "may trim":
                 self.trimmed_below = where
+            case "trimmed":
+                self.trimmed_to = where
             case "may push out":
                 self.pushed_below = where
             case "head":
@@ -173,9 +189,9 @@ class Disk:
             content[where : where + len(data)] = data
         return content
 
-    def crash(self, folder: Path, rng: random.Random) -> None:
+    def crash(self, folder: Path, rng: random.Random, kept_share: float | None = None) -> None:
         """Write one of the states in which the files may be found."""
-        kept_share = rng.choice([0.0, 0.5, 0.9, 1.0])
+        kept_share = rng.choice([0.0, 0.5, 0.9, 1.0]) if kept_share is None else kept_share
         for name in {*self.synced, *self.pending}:
             kept: list[tuple[str, int, bytes]] = []
             for what, where, data in self.pending.get(name, []):
@@ -207,6 +223,25 @@ def crash_states(log: Log, folder: Path, count: int, seed: int) -> Iterator[tupl
         yield disk, state
 
 
+SHARES = (0.0, 0.3, 0.7, 0.95, 1.0)  # of the unsynced sectors that reached the disk
+
+
+def states_of(log: Log, folder: Path, phase: str) -> Iterator[tuple[Disk, Path]]:
+    """A state for each of SHARES after every single event of a phase."""
+    rng = random.Random(11)
+    disk, done = Disk(), 0
+    for point in (point for span in log.phases[phase] for point in span):
+        for event in log.events[done : point + 1]:
+            disk.take(event)
+        done = point + 1
+        for share in SHARES:
+            state = folder / "state"
+            shutil.rmtree(state, ignore_errors=True)
+            state.mkdir()
+            disk.crash(state, rng, share)
+            yield disk, state
+
+
 def faults(disk: Disk, folder: Path) -> list[str]:
     """What a restart after this crash finds wrong."""
     if not (folder / "spool.db").exists() or not (folder / "spool.db").stat().st_size:
@@ -216,17 +251,14 @@ def faults(disk: Disk, folder: Path) -> list[str]:
     if store.lost is not None:
         found.append(f"set aside: {store.lost.reason}")
     seqs = [batch.seq for batch in store.walk()]
-    found += holes(disk, folder, store, seqs)
+    if seqs:
+        found += holes(disk, folder, store, seqs) + trimmed(disk, store, seqs[0])
     if disk.acked and (not seqs or seqs[-1] < disk.acked):
         found.append(f"lost acknowledged batches: {seqs[-1:]} < {disk.acked}")
-    if seqs and seqs[0] > max(1, disk.trimmed_below):
-        found.append("trimmed too much")
     if disk.settled and disk.settled not in store.settled("up"):
         found.append("forgot what was settled")
     if disk.settled < store.last_seq in store._settled.get("up", Ranges()):  # its newest was never settled
         found.append("settled what nobody acknowledged")
-    if seqs and store._settled.get("up", Ranges()).count(1, seqs[0] - 1) < seqs[0] - 1:
-        found.append("trimmed what was not settled")
     if first_bad(store.walk(), store._gone) is not None:
         found.append("chain")
     if disk.acked > OLD and "a" not in store.alarms():
@@ -238,8 +270,6 @@ def faults(disk: Disk, folder: Path) -> list[str]:
 
 def holes(disk: Disk, folder: Path, store: Store, seqs: list[int]) -> list[str]:
     """Missing seqs are those that the store knows of, and each loss among them is announced."""
-    if not seqs:
-        return []
     missing = seqs[-1] - seqs[0] + 1 - len(seqs)
     gone = store._gone.count(seqs[0], seqs[-1])
     found = []
@@ -247,6 +277,18 @@ def holes(disk: Disk, folder: Path, store: Store, seqs: list[int]) -> list[str]:
         found.append(f"hole: {missing} missing, {gone} known of")
     if pushed_out(store) != gone_as(folder, "pushed-out"):
         found.append("pushed out and not announced, or announced and here")
+    return found
+
+
+def trimmed(disk: Disk, store: Store, first: int) -> list[str]:
+    """What was deleted from the front might be, and stays so."""
+    found = []
+    if first > max(1, disk.trimmed_below):
+        found.append("trimmed too much")
+    if first < disk.trimmed_to:
+        found.append("what was trimmed is here again")
+    if store._settled.get("up", Ranges()).count(1, first - 1) < first - 1:
+        found.append("trimmed what was not settled")
     return found
 
 

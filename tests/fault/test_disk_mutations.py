@@ -24,17 +24,23 @@ if TYPE_CHECKING:
 
 
 def found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mutate: Callable[[pytest.MonkeyPatch], None],
+    phase: str,
 ) -> set[str]:
-    """What the power-cut oracle says of a life that was lived with the mistake."""
+    """What the power-cut oracle says of a life that was lived with the mistake, cut at every point of `phase`."""
     with monkeypatch.context() as patch:
         mutate(patch)
         log = power.record(tmp_path / "live", patch)
-    return {fault.split(":")[0] for fault in power.check(log, tmp_path, 150, seed=4)}
+    faults = (power.faults(disk, state) for disk, state in power.states_of(log, tmp_path, phase))
+    return {fault.split(":")[0] for each in faults for fault in each}
 
 
 def test_synchronous_normal_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    faults = found(tmp_path, monkeypatch, lambda patch: patch.setattr(store_file, "SYNCHRONOUS", "NORMAL"))
+    faults = found(
+        tmp_path, monkeypatch, lambda patch: patch.setattr(store_file, "SYNCHRONOUS", "NORMAL"), "settle"
+    )
     assert faults & {"lost acknowledged batches", "set aside", "forgot what was settled"}
 
 
@@ -44,7 +50,7 @@ def test_trimming_before_settling_is_found(tmp_path: Path, monkeypatch: pytest.M
             self._db.execute("DELETE FROM pack; DELETE FROM batch WHERE seq < ?", (self.last_seq,))
         return 1
 
-    faults = found(tmp_path, monkeypatch, lambda patch: patch.setattr(Store, "trim", trim_anything))
+    faults = found(tmp_path, monkeypatch, lambda patch: patch.setattr(Store, "trim", trim_anything), "trim")
     assert "trimmed what was not settled" in faults
 
 
@@ -67,7 +73,7 @@ def test_settled_ranges_outside_the_transaction_are_found(
         finally:
             StoreRows._writing = writing  # type: ignore[method-assign]
 
-    faults = found(tmp_path, monkeypatch, lambda patch: patch.setattr(Store, "_settle", torn))
+    faults = found(tmp_path, monkeypatch, lambda patch: patch.setattr(Store, "_settle", torn), "settle")
     assert "forgot what was settled" in faults
 
 
@@ -83,7 +89,9 @@ def test_settling_before_the_acknowledgement_is_found(
             self.settle("up", [(1, batches[-1].seq)])
         return batches
 
-    faults = found(tmp_path, monkeypatch, lambda patch: patch.setattr(Store, "_commit", commit_and_settle))
+    faults = found(
+        tmp_path, monkeypatch, lambda patch: patch.setattr(Store, "_commit", commit_and_settle), "settle"
+    )
     assert "settled what nobody acknowledged" in faults
 
 
