@@ -20,11 +20,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from daemon import alarms, site_watch
+from daemon import alarms, requests, site_watch
 from daemon import audit as auditing
 from daemon import timekeeper as timekeeping
 from daemon.alarms import AlarmBook
-from daemon.audit import Audit, config_state, record_config
+from daemon.audit import Audit, config_state, ordered, record_config
 from daemon.cadence import Cadence
 from daemon.channels import Channels, Source
 from daemon.check_devices import wanted
@@ -188,7 +188,10 @@ class _Core:
         metrics.watch(surroundings)
         metrics.watch(feed)
         manual = Manual(site, clock, pipeline, room, audit)
-        verbs = {
+        watch = self._watch_site(book, pipeline, audit)
+        states[auditing.ORDER] = watch.order
+        verbs: dict[type[requests.Request], Verb] = {
+            requests.Apply: watch.apply,
             **Verbs(site, clock, state, pipeline, book, drivers, lines, audit, guard).table(),
             **GuardVerbs(clock, room, guard, manual, pipeline, audit).table(),
             **LineVerbs(site, drivers, lines, taps).table(),
@@ -215,7 +218,7 @@ class _Core:
                 start("surroundings", surroundings.run),
                 start("clock", timekeeper.run),
                 start("sealer", sealer.run),
-                start("site file", self._watch_site(book, pipeline).run),
+                start("site file", watch.run),
                 start("trim", lambda: self._trim(spool)),
                 start("store", build_watch(spool, book, clock, pipeline, writer, states, verdicts, feed).run),
             ]
@@ -252,14 +255,14 @@ class _Core:
         if self._site_watch is not None:
             self._site_watch.hup()
 
-    def _watch_site(self, book: AlarmBook, pipeline: Pipeline) -> site_watch.SiteWatch:
+    def _watch_site(self, book: AlarmBook, pipeline: Pipeline, audit: Audit) -> site_watch.SiteWatch:
         def restart() -> None:
             self.again = True
             self._notifier.reloading()
             self._stop.set()
 
         self._site_watch = site_watch.SiteWatch(
-            self._site, self._wanted, self._trouble, book, self._clock, pipeline.announce, restart
+            self._site, self._wanted, self._trouble, book, self._clock, pipeline.announce, audit, restart
         )
         if self._told:
             self._site_watch.hup()
@@ -291,7 +294,8 @@ class _Core:
         _, clock = stored.get(timekeeping.STATE, (0, b"null"))
         timekeeper.resume(msgspec.json.decode(clock))
         _, config = stored.get(auditing.STATE, (0, None))
-        record_config(audit, site, config)
+        _, order = stored.get(auditing.ORDER, (0, None))
+        record_config(audit, site, config, **ordered(site, order))
         return audit, timekeeper
 
     async def _trim(self, spool: Spool) -> None:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from daemon.writer import Writer
 
 OURSELVES: Final = "pondwatch"  # `by`, where no person is behind it
-STATE = "audit:config"  # name of the state in which the store keeps the site file of the last start
+STATE: Final = "audit:config"  # name of the state in which the store keeps the site file of the last start
+ORDER: Final = "audit:order"  # likewise the last order to take a new site file, and whose it was
 _MOST_CHANGES = 200
 _MOST_BYTES = 256 << 10
 
@@ -111,6 +112,17 @@ def config_state(site: Site) -> Callable[[], object]:
     return lambda: {"sha256": site.sha256, "rows": site_rows(site)}
 
 
+def ordered(site: Site, stored: bytes | None) -> dict[str, Any]:
+    """Who had `site` taken into use, as arguments of `record_config`; empty: nobody named.
+
+    Args:
+        site: as it is in use now.
+        stored: the state `ORDER` as the store has it.
+    """
+    order = msgspec.json.decode(stored) if stored else None
+    return order["who"] if order is not None and order["sha256"] == site.sha256 else {}
+
+
 def record_config(audit: Audit, site: Site, stored: bytes | None, *, by: str = OURSELVES, **who: Any) -> bool:
     """Record that the site file is another than the one last used; whether it is.
 
@@ -118,7 +130,7 @@ def record_config(audit: Audit, site: Site, stored: bytes | None, *, by: str = O
         audit: makes the record.
         site: as it is in use now.
         stored: the state `STATE` as the store has it.
-        by: who brought the new file; a start knows nobody.
+        by: who brought the new file, see `ordered`.
         who: further arguments of `Audit.record`.
     """
     last: Mapping[str, Any] = msgspec.json.decode(stored) if stored else {"sha256": None, "rows": {}}

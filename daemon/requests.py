@@ -194,6 +194,15 @@ class SpoolResend(Request, frozen=True, tag="spool.resend"):
     note: str | None = None
 
 
+class Apply(Request, frozen=True, tag="apply"):
+    """Take the site file that is in its place now; `sha256`: of the one that is meant. Answer: Applied."""
+
+    changes: ClassVar[bool] = True
+    sha256: str
+    by: str
+    note: str | None = None
+
+
 REQUESTS = (
     Status
     | Present
@@ -220,6 +229,7 @@ REQUESTS = (
     | ManualReading
     | ManualPatrol
     | SpoolResend
+    | Apply
 )
 
 
@@ -243,6 +253,13 @@ class Resending(msgspec.Struct, frozen=True):
     from_seq: int
     to_seq: int
     uplinks: tuple[str, ...]
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """Which site file was in use; `restarts`: the core begins again at once with the new one."""
+
+    was: str
+    restarts: bool
 
 
 class NotAnswered(Exception):

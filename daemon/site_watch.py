@@ -4,6 +4,9 @@ At each good start a copy of the site file is kept (`last-good.toml`). When the 
 copy is used and said so, by an alarm that ends with the file's mistakes. SIGHUP looks at the file again: with
 mistakes nothing changes; without, the core ends as ever, without waiting for its uplinks, and the same
 process begins again with the new file. Any number of SIGHUPs while that is looked at are one.
+
+`pondwatch apply` asks for the same over the control socket, with a name: the order is kept in the store, so
+that the start with the new file can say in its record of the change who brought it.
 """
 
 from __future__ import annotations
@@ -17,13 +20,20 @@ from typing import TYPE_CHECKING, Never
 
 from daemon import reasons
 from daemon.alarms import Observation, Subject
+from daemon.audit import ORDER
 from daemon.config import Site, SiteFileError
+from daemon.control import Refused
+from daemon.replace import replace
+from daemon.requests import Applied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from daemon.alarms import Alarm, AlarmBook
+    from daemon.audit import Audit
     from daemon.clock import Clock
+    from daemon.control import Caller
+    from daemon.requests import Apply
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +73,11 @@ def last_good(kept: Path) -> Site | None:
 def keep(site: Site, kept: Path) -> None:
     """Keep a copy of the file that `site` was loaded from, if it is still the same; best effort."""
     target = kept / _NAME
-    fresh = target.with_suffix(".new")
     try:
         text = site.path.read_bytes()
         if site.path == target or hashlib.sha256(text).hexdigest() != site.sha256:
             return
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(target)
+        replace(target, text, mode=0o600)
     except OSError as error:
         log.warning("%s: no copy of the site file is kept: %s", target, error.strerror)
 
@@ -101,6 +106,7 @@ class SiteWatch:
         book: takes the alarm.
         clock: stamps it.
         announce: takes changed alarms on.
+        audit: is told who brought a new one.
         restart: begins anew with the file that is there now.
     """
 
@@ -112,6 +118,7 @@ class SiteWatch:
         book: AlarmBook,
         clock: Clock,
         announce: Callable[[Sequence[Alarm]], None],
+        audit: Audit,
         restart: Callable[[], None],
     ) -> None:
         self.trouble = trouble
@@ -120,6 +127,8 @@ class SiteWatch:
         self._book = book
         self._clock = clock
         self._announce = announce
+        self._audit = audit
+        self._order: dict[str, object] | None = None
         self._restart = restart
         self._told = asyncio.Event()
 
@@ -133,6 +142,42 @@ class SiteWatch:
             await self._told.wait()
             self._told.clear()
             await self._look()
+
+    async def apply(self, request: Apply, caller: Caller) -> Applied:
+        """What SIGHUP does, for a named person and with an answer.
+
+        Raises:
+            Refused: the file has mistakes, or is another than the one that is meant; nothing changes.
+        """
+        try:
+            fresh = await asyncio.to_thread(_checked, self._path)
+        except (SiteFileError, OSError) as error:
+            raise Refused(f"{self._path}: {why(error)}") from None
+        if fresh.sha256 != request.sha256:
+            raise Refused(f"{self._path}, where the core looks, is another file than the one meant", 3)
+        self.trouble = ""
+        self._say()
+        was = self._site.sha256
+        if fresh.sha256 == was:
+            return Applied(was, restarts=False)
+        who = {"by": request.by, "uid": caller.uid, "why": request.note}
+        self._order = {"sha256": fresh.sha256, "who": who}
+        self._audit.record(
+            "config.apply",
+            by=request.by,
+            uid=caller.uid,
+            before=was,
+            after=fresh.sha256,
+            why=request.note,
+            states=(ORDER,),
+        )
+        log.warning("a new site file is taken: %s, by %s", fresh.sha256, request.by)
+        self._restart()
+        return Applied(was, restarts=True)
+
+    def order(self) -> object:
+        """What the store keeps of the last order, for the start that carries it out."""
+        return self._order
 
     async def _look(self) -> None:
         try:

@@ -165,6 +165,7 @@ class State:
             "site": self._site.site.id,
             "gateway": self._site.site.gateway,
             "mode": self._site.site.mode,
+            "config_sha256": self._site.sha256,
             "stream": self._spool.stream,
             "last_seq": self._spool.last_seq,
             "ills": self.ills(),

@@ -24,6 +24,7 @@ VERBS = {
     "rules": "the rules process: detectors beside the core",
     "page": "the status page: read only, for a browser",
     "check": "read the site file, say everything that is wrong with it",
+    "apply": "take a new site file into the running core, in somebody's name",
     "read": "measure channels now: raw words, word orders, value, round-trip time",
     "tail": "readings as they come",
     "scan": "search a line for units, reading only",

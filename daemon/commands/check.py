@@ -11,6 +11,7 @@ from daemon.config import Site, SiteFileError
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -18,15 +19,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    try:
-        site = Site.load(options.config)
-    except OSError as error:
-        raise unreadable(options.config, error) from None
-    except SiteFileError as error:
-        if options.json:
-            print_json({"problems": error.problems, "warnings": [], "lines": []})
-        for problem in error.problems:
-            print(f"{options.config}: {problem}", file=sys.stderr)
+    site = whole(options.config, json=options.json)
+    if site is None:
         return 1
     loads = line_loads(site)
     if options.json:
@@ -42,6 +36,24 @@ def run(options: argparse.Namespace) -> int:
         print_table(("line", "kind", "devices", "busy"), [_row(load) for load in loads])
     print("no problem found")
     return 0
+
+
+def whole(path: Path, *, json: bool) -> Site | None:
+    """The site file at `path`; None where it has mistakes, all of which were said.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
+    try:
+        return Site.load(path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except SiteFileError as error:
+        if json:
+            print_json({"problems": error.problems, "warnings": [], "lines": []})
+        for problem in error.problems:
+            print(f"{path}: {problem}", file=sys.stderr)
+        return None
 
 
 def _row(load: LineLoad) -> tuple[str, ...]:

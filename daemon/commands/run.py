@@ -46,9 +46,11 @@ def _run(options: argparse.Namespace, site: Site, trouble: str) -> bool:
     """As `app.run`; where the site file's store cannot be had, by the last good site file."""
     try:
         return app.run(site, options.run_dir, options.config, trouble)
-    except (BenchRateRefused, SocketTaken, StoreError) as error:
+    except (BenchRateRefused, SocketTaken, StoreError, OSError) as error:
         good = site_watch.last_good(site_watch.folder(options.run_dir))
         if isinstance(error, SocketTaken) or good is None or good.sha256 == site.sha256:
+            if isinstance(error, OSError):  # every verb says it in the same way
+                raise
             raise CommandError(str(error), 3) from None
         log.error("the last good site file is used: %s", error)  # noqa: TRY400 -- a sentence is enough
         return app.run(good, options.run_dir, options.config, str(error))
