@@ -482,7 +482,7 @@ def build_uplink(
     if not isinstance(table, UplinkTable):
         return DialectUplink(
             table,
-            dialects.build(table, site, clock),
+            dialects.build(table, site, clock, timekeeper),
             spool,
             clock,
             on_rejected=metrics.uplink_rejected.labels(table.id).inc,

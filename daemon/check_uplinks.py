@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from daemon.binder import nearest
+from daemon.check_secured import check_influx
 from daemon.credentials import is_there
 from daemon.findings import rows
-from daemon.uplink.tables import TailingsFilesTable, TailingsPoint
+from daemon.uplink.tables import InfluxTable, TailingsFilesTable, TailingsPoint
 from daemon.uplink.tailings_files import MEASURED, RECORDS
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def check_uplinks(file: File, found: Findings) -> None:
     for path, uplink in rows("uplink", file.uplinks):
         if isinstance(uplink, TailingsFilesTable):
             _tailings(path, uplink, channels, found)
+        elif isinstance(uplink, InfluxTable):
+            check_influx(path, uplink, found)
         else:
             _mqtt(path, uplink, found)
             _request_keys(path, uplink, found)

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
-from daemon.config import UplinkTable
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -26,9 +24,7 @@ class Surroundings:
     def __init__(self, site: Site) -> None:
         self._folder = site.store_folder
         self._certificates = {
-            each.id: Path(each.certificate)
-            for each in site.uplinks
-            if isinstance(each, UplinkTable) and each.certificate
+            each.id: Path(name) for each in site.uplinks if (name := getattr(each, "certificate", ""))
         }
         self._free_bytes = nan
         self._expires_s: dict[str, float] = {}

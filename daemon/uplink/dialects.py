@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.uplink.folders import LocalFolder
+from daemon.uplink.tables import InfluxTable
 from daemon.uplink.tailings_files import TailingsFiles
+from daemon.uplink.tls import WallClock
 
 if TYPE_CHECKING:
     from daemon.clock import Clock
@@ -14,10 +16,15 @@ if TYPE_CHECKING:
     from daemon.uplink.dialect import Dialect
     from daemon.uplink.folders import Folder
     from daemon.uplink.tables import OtherUplink, TailingsFilesTable
+    from daemon.uplink.tls import Times
 
 
-def build(table: OtherUplink, site: File, clock: Clock) -> Dialect:
-    """The dialect that `table` is about; nothing is opened."""
+def build(table: OtherUplink, site: File, clock: Clock, times: Times | None = None) -> Dialect:
+    """The dialect that `table` is about; nothing is opened. `times` knows the present, for TLS."""
+    if isinstance(table, InfluxTable):
+        from daemon.uplink.influx import Influx  # noqa: PLC0415 -- an HTTP client that few gateways need
+
+        return Influx(table, site.site.id, site.site.gateway, times or WallClock())
     return TailingsFiles(table, _folder(table), site.site.timezone, clock)
 
 

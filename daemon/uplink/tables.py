@@ -146,5 +146,29 @@ class TailingsFilesTable(_Pace):
     )
 
 
-OtherUplink = TailingsFilesTable
-DIALECTS: Mapping[str, type[OtherUplink]] = {"tailings-files": TailingsFilesTable}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Secured(_Pace):
+    """Who we are to the other side, and how we know it."""
+
+    ca: str = _key("TLS: file with the authority's certificate; absent: the system's", '"ca.pem"', "")
+    certificate: str = _key("TLS: file with our certificate, where they ask for one", '"gw1.pem"', "")
+    key: str = _key("TLS: file with our key", '"gw1.key"', "")
+    username: str = _key("our name there", '"gw1"', "")
+    password_file: str = _key("file with the password, first line", '"password"', "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfluxTable(_Secured):
+    """InfluxDB's line protocol over HTTPS: InfluxDB 1, 2 and 3, and what else takes it."""
+
+    url: str = _key(
+        "where lines are written, whole: /write?db=NAME, or /api/v2/write?org=NAME&bucket=NAME",
+        '"https://influx.example:8086/write?db=ponds"',
+    )
+    token_file: str = _key("file with the token, first line, where there is no password", '"token"', "")
+    measurement: str = _key("what the readings are called", '"reading"', "reading", pattern=DOTTED)
+    alarm_measurement: str = _key("what the alarms are called", '"alarm"', "alarm", pattern=DOTTED)
+
+
+OtherUplink = TailingsFilesTable | InfluxTable
+DIALECTS: Mapping[str, type[OtherUplink]] = {"tailings-files": TailingsFilesTable, "influx": InfluxTable}

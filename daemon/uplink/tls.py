@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from daemon.credentials import handed
 
 if TYPE_CHECKING:
-    from daemon.config import UplinkTable
     from daemon.timekeeper import Known
 
 _NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME, openssl/x509_vfy.h
@@ -35,7 +34,18 @@ class WallClock:
         return None
 
 
-def context(table: UplinkTable, times: Times) -> ssl.SSLContext:
+class Files(Protocol):
+    """What the table of an uplink says of certificates; an empty name is none."""
+
+    @property
+    def ca(self) -> str: ...
+    @property
+    def certificate(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+
+def context(table: Files, times: Times) -> ssl.SSLContext:
     """TLS 1.2 or newer, the peer always verified, our certificate shown if there is one.
 
     Raises:

@@ -1,0 +1,154 @@
+"""Parcels as bodies of HTTP POST, one connection kept open; what the answer means for a batch.
+
+    2xx                       the other side has it
+    400 413 422 and other 4xx it will not take this body, now or later: refused for good
+    401 403 404 408 425 429   nothing is wrong with the body: who we are, what is there, when. Tried again
+    3xx 5xx, nothing at all   likewise
+
+http.client blocks, so it lives in a thread; to give up means to shut the socket down under it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import http.client
+import socket
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Never
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from daemon.credentials import handed
+from daemon.uplink.dialect import Refused
+from daemon.uplink.tls import context
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from daemon.uplink.dialect import Link, Parcel
+    from daemon.uplink.tables import InfluxTable
+    from daemon.uplink.tls import Times
+
+CONNECT_S = 20.0
+_TAKEN, _REFUSED = range(200, 300), range(400, 500)
+_NOT_THE_BODY: Final = frozenset({401, 403, 404, 408, 425, 429})
+_MOST_ANSWER_BYTES = 64 << 10
+_MOST_WHY = 300
+
+
+class Post:
+    """Where to, and as whom; files are read anew for each connection, so that a renewed one is taken."""
+
+    def __init__(self, table: InfluxTable, times: Times) -> None:
+        self._table = table
+        self._times = times
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Link]:
+        """Connect.
+
+        Raises:
+            OSError: it cannot be had, or is lost.
+        """
+        link = await asyncio.to_thread(self._made)
+        try:
+            await asyncio.to_thread(link.connect)
+            yield link
+        finally:
+            link.close()
+
+    def _made(self) -> _PostLink:
+        table = self._table
+        url = urlsplit(table.url)
+        host, most_s = url.hostname or "", max(CONNECT_S, table.ack_deadline_s)
+        connection = (
+            http.client.HTTPSConnection(host, url.port, timeout=most_s, context=context(table, self._times))
+            if url.scheme == "https"
+            else http.client.HTTPConnection(host, url.port, timeout=most_s)
+        )
+        query = urlencode([*parse_qsl(url.query, keep_blank_values=True), ("precision", "ns")])
+        return _PostLink(connection, f"{quote(url.path, safe='/%') or '/'}?{query}", _headers(table))
+
+
+class _PostLink:
+    def __init__(self, connection: http.client.HTTPConnection, target: str, headers: dict[str, str]) -> None:
+        self._connection = connection
+        self._target = target
+        self._headers = headers
+        self._closed = False
+
+    def connect(self) -> None:
+        self._connection.connect()
+        self._abandoned()
+
+    async def deliver(self, parcels: Sequence[Parcel]) -> None:
+        for parcel in parcels:
+            status, why = await asyncio.to_thread(self._posted, gzip.compress(parcel.payload, 6, mtime=0))
+            if status in _TAKEN:
+                continue
+            said = f"HTTP {status}: {why}"
+            if status in _REFUSED and status not in _NOT_THE_BODY:
+                raise Refused(said, for_good=True)
+            raise ConnectionError(said)
+
+    async def watch(self) -> Never:
+        """Nothing: that the other side has gone is seen at the next body."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def close(self) -> None:
+        self._closed = True
+        its = self._connection.sock
+        if its is not None:
+            with suppress(OSError):
+                its.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in it
+        self._connection.close()
+
+    def _posted(self, body: bytes) -> tuple[int, str]:
+        """The answer's status and words.
+
+        Raises:
+            OSError: there was none.
+        """
+        for last in (False, True):
+            try:
+                return self._asked(body)
+            except (ConnectionError, http.client.HTTPException) as error:
+                # One that was idle may have been closed at the other end, and a body may come twice.
+                self._connection.close()
+                self._abandoned()
+                if last:
+                    raise ConnectionError(f"no HTTP answer: {error!r}") from None
+        raise AssertionError
+
+    def _asked(self, body: bytes) -> tuple[int, str]:
+        self._connection.request("POST", self._target, body, self._headers)
+        with self._connection.getresponse() as answer:
+            text = answer.read(_MOST_ANSWER_BYTES).decode(errors="replace")
+            if answer.read(1):
+                self._connection.close()
+        return answer.status, " ".join(text.split())[:_MOST_WHY] or answer.reason
+
+    def _abandoned(self) -> None:
+        if self._closed:  # given up by the event loop while this thread was at it
+            self._connection.close()
+            raise ConnectionAbortedError("given up")
+
+
+def _headers(table: InfluxTable) -> dict[str, str]:
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Content-Encoding": "gzip"}
+    if table.token_file:
+        token = _first_line(table.token_file)
+        if not (token.isascii() and token.isprintable()):
+            raise OSError(f"{table.token_file} has no token in its first line")
+        headers["Authorization"] = f"Token {token}"
+    elif table.username:
+        both = f"{table.username}:{_first_line(table.password_file) if table.password_file else ''}"
+        headers["Authorization"] = "Basic " + base64.b64encode(both.encode()).decode()
+    return headers
+
+
+def _first_line(path: str) -> str:
+    return Path(handed(path)).read_text().partition("\n")[0].strip()
