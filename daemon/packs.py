@@ -21,14 +21,14 @@ import msgspec
 import zstandard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 LEVEL = 6  # higher levels gain under one byte a reading and cost many times as much
 MOST_BATCHES = 256
 MOST_BYTES = 1 << 20  # of payloads in one pack: what unpacking one batch costs in memory
 _LONG_DIGITS = 10  # shorter numbers stay text: eight planes would be larger
 _PREV = re.compile(rb'^(\{"v":1,"mode":"[a-z]+","stream":"[0-9A-Za-z-]+","seq":\d+,"prev":")([0-9a-f]{64})"')
-_NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_NUMBER = re.compile(rb"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 _HOLE = b"\0"  # stands for a number; never in JSON
 _BREAK = b"\n"  # likewise: our JSON has no white space between members, and strings escape it
 
@@ -79,10 +79,11 @@ def pack(rows: Sequence[Row]) -> bytes:
             prevs[row.seq] = prev
         before = (row.seq, sha256(row.payload).digest())
         bare = match[1] + row.payload[match.end(2) :]
-        shape = texts.setdefault(_NUMBER.sub(_HOLE, bare), len(texts))
+        parts = _NUMBER.split(bare)  # text and numbers by turns
+        shape = texts.setdefault(_HOLE.join(parts[::2]), len(texts))
         if shape == len(tables):
             tables.append([])
-        tables[shape].append(_NUMBER.findall(bare))
+        tables[shape].append(parts[1::2])
         shapes.append(shape)
     columns, planes = [], []
     for table in tables:
@@ -114,10 +115,11 @@ def unpack(frame: bytes, last_hash: bytes) -> list[Row]:
             zip(*(_numbers(data, i in long) for i, data in enumerate(columns)), strict=True)
             for columns, long in zip(packed.columns, packed.planes, strict=True)
         ]
+        texts = [text.split(_HOLE) for text in packed.texts]
         rows, digest = [], b""
         for fields, shape in zip(packed.rows, packed.shapes, strict=True):
             prev = packed.prevs.get(fields[0], digest)
-            payload = _filled(packed.texts[shape], next(tables[shape]), prev)
+            payload = _filled(texts[shape], next(tables[shape]), prev)
             digest = sha256(payload).digest()
             rows.append(Row(*fields, payload))
     except (zstandard.ZstdError, msgspec.DecodeError, ValueError, IndexError, StopIteration) as error:
@@ -127,11 +129,9 @@ def unpack(frame: bytes, last_hash: bytes) -> list[Row]:
     return rows
 
 
-def _filled(text: bytes, numbers: Iterable[bytes], prev: bytes) -> bytes:
-    first, *rest = text.split(_HOLE)
-    parts = [first]
-    for number, part in zip(numbers, rest, strict=True):
-        parts += (number, part)
+def _filled(texts: Sequence[bytes], numbers: Sequence[bytes], prev: bytes) -> bytes:
+    parts = [b""] * (len(texts) + len(numbers))
+    parts[::2], parts[1::2] = texts, numbers  # ValueError where there are not as many as there should be
     bare = b"".join(parts)
     at = bare.index(b'"prev":"') + len(b'"prev":"')
     return bare[:at] + prev.hex().encode() + bare[at:]

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import bus, end_to_end, kernels, simulator
+from tests.bench import bus, end_to_end, kernels, simulator, store
 
 PAGE = Path("docs/benchmarks.md")
 HEAD = """# Benchmarks
@@ -42,6 +42,16 @@ once a second, so that it never is what a load test measures.
 
 """
 
+STORE = """
+## The store
+
+200 channels every ten seconds, as they come and as thirty days without an uplink leave them, which the store itself
+commits and packs on virtual time. Then the daemon starts on that, raises an alarm at once, and drains to a platform
+that verifies and receipts. The plain outbox is a row per message in sqlite3, published by aiomqtt, oldest first,
+deleted on the broker's word: it chains, packs and verifies nothing, nor does who receives from it, and an alarm waits
+behind all that lies before it. The ratio is the outbox over the store.
+
+"""
 
 KERNELS = """
 ## The detectors
@@ -89,6 +99,8 @@ def main() -> None:
     detectors = kernels.measure()
     text = f"{table(rows)}\n\n{ratio(rows)}\n{BUS}{bus.tables(serial, tcp)}\n{KERNELS}{kernels.table(detectors)}\n"
     simulated = simulator.measure()
+    ours, plain = store.measure()
+    text += f"{STORE}{store.table(ours, plain)}\n"
     text += f"{SIMULATOR}{simulator.table(simulated)}\n"
     print(f"{machine()}\n\n{text}")
     now = datetime.now(UTC)
@@ -98,6 +110,7 @@ def main() -> None:
         "end_to_end": [asdict(row) for row in rows],
         "detectors": [asdict(row) for row in detectors],
         "simulator": asdict(simulated),
+        "store": {"ours": asdict(ours), "plain": asdict(plain)},
         "bus": {"serial": [asdict(row) for row in serial], "tcp": [asdict(row) for row in tcp]},
     }
     Path("build/bench.json").write_text(json.dumps(figures, indent=1))

@@ -87,11 +87,11 @@ async def _measured(load: Load, folder: Path) -> Figures:
     folder.mkdir()
     receiver = Receiver()
     async with contextlib.AsyncExitStack() as stack:
-        ports = [await stack.enter_async_context(_server(folder)) for _ in range(load.lines)]
+        ports = [await stack.enter_async_context(modbus_server(folder)) for _ in range(load.lines)]
         platform = await stack.enter_async_context(Platform(receiver))
         metrics = f"127.0.0.1:{free_port()}"
-        site = _site_file(load, folder, ports, platform.address, metrics)
-        daemon = await stack.enter_async_context(_daemon(site, folder, load.rate))
+        site = site_file(load, folder, ports, platform.address, metrics)
+        daemon = await stack.enter_async_context(core(site, folder, load.rate))
         await _until_polled(load, metrics)
         before, began_s, cpu_s = await _scrape(metrics), time.monotonic(), _cpu_s(daemon.pid)
         await asyncio.sleep(load.seconds)
@@ -122,7 +122,7 @@ async def _plain(load: Load, folder: Path) -> Figures:
     """The plain loop of tests/bench/plain.py under the same load."""
     folder.mkdir()
     async with contextlib.AsyncExitStack() as stack:
-        ports = [await stack.enter_async_context(_server(folder)) for _ in range(load.lines)]
+        ports = [await stack.enter_async_context(modbus_server(folder)) for _ in range(load.lines)]
         platform = await stack.enter_async_context(Platform(Receiver()))
         database = folder / "plain.db"
         period_s = load.every_s / load.rate
@@ -150,7 +150,7 @@ def _rows(database: Path) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _server(folder: Path) -> AsyncIterator[str]:
+async def modbus_server(folder: Path) -> AsyncIterator[str]:
     """A Modbus TCP server in a process of its own on the second core; its address."""
     binary = folder.parent / "libmodbus_server"
     if not binary.exists() and shutil.which("cc"):
@@ -168,7 +168,7 @@ async def _server(folder: Path) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def _daemon(site: Path, folder: Path, rate: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def core(site: Path, folder: Path, rate: int) -> AsyncIterator[asyncio.subprocess.Process]:
     command = [*_on_core(0), sys.executable, "-m", "daemon.commands", "--config", str(site), "run"]
     clock = {"PONDWATCH_BENCH_CLOCK": f"{rate}@{time.time()}"} if rate > 1 else {}
     environment = os.environ | {"PONDWATCH_RUN": str(folder)} | clock
@@ -182,7 +182,7 @@ async def _daemon(site: Path, folder: Path, rate: int) -> AsyncIterator[asyncio.
             await daemon.wait()
 
 
-def _site_file(load: Load, folder: Path, ports: list[str], platform: str, metrics: str) -> Path:
+def site_file(load: Load, folder: Path, ports: list[str], platform: str, metrics: str) -> Path:
     text = (
         '[site]\nid = "bench"\ngateway = "gw1"\nmode = "simulated"\n'
         f'[store]\npath = "{folder}/store"\n[metrics]\nlisten = "{metrics}"\n[rules]\nstart = "off"\n'
@@ -222,6 +222,10 @@ async def _until_polled(load: Load, metrics: str) -> None:
                 if _sum(await _scrape(metrics), "pondwatch_readings_total") >= load.channels:
                     return
             await asyncio.sleep(0.2)
+
+
+async def commits(metrics: str) -> float:
+    return _sum(await _scrape(metrics), "pondwatch_commit_seconds_count")
 
 
 async def _scrape(metrics: str) -> str:
