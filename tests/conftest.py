@@ -1,4 +1,4 @@
-"""Which modules wait for `make campaign`, and what every fault test says of itself.
+"""What every fault test says of itself.
 
 A fault test names its row, what is injected and what must hold (`@pytest.mark.fault`), and tells the figure it found.
 """
@@ -11,19 +11,6 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-# They measure time on a machine that must be quiet, or take minutes.
-WANT_A_QUIET_MACHINE = {
-    "tests/fault/test_rows_36_to_38_bus.py",
-}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        module, _, _ = item.nodeid.partition("::")
-        if module in WANT_A_QUIET_MACHINE or item.nodeid in WANT_A_QUIET_MACHINE:
-            item.add_marker(pytest.mark.campaign)
 
 
 class Figure(Protocol):
