@@ -87,9 +87,9 @@ class StoreUpkeep(StoreRows):
         records = sum(row.records for row in group)
         digest = sha256(group[-1].payload).digest()
         row = (group[0].seq, group[-1].seq, min(times), max(times), len(group), records, digest, frame)
-        with self._writing():
-            self._db.execute("INSERT INTO pack VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        with self._writing():  # deleted first: their pages are room for the pack even in a full store
             self._db.executemany("DELETE FROM batch WHERE seq = ?", [(row.seq,) for row in group])
+            self._db.execute("INSERT INTO pack VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def trim(self, keep_before_ns: int) -> int:
         """Delete the oldest batches that every archive has receipted and that are older than that instant.
