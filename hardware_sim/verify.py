@@ -29,13 +29,13 @@ import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 KEY_LINES: Final = ("mode", "key", "alg", "public", "by", "stream", "seq", "hash", "time")
 SEAL_LINES: Final = ("mode", "stream", "seq", "hash", "time", "key", "alg")
@@ -237,42 +237,78 @@ class Witness:
 # -- a whole file ------------------------------------------------------------------------------------
 
 
+class Kept(Protocol):
+    """What a platform keeps of its gateways; each method in the order in which it came, or by number."""
+
+    def gateways(self) -> Iterable[str]: ...
+
+    def audits(self, gateway: str) -> Iterable[bytes]: ...
+
+    def seals(self, gateway: str) -> Iterable[bytes]: ...
+
+    def batches(self, gateway: str) -> Iterable[tuple[str, int, str, bytes]]:
+        """(stream, seq, hash in hex, payload) by stream and seq, forks among them."""
+
+
+class _File:
+    """The SQLite file of the bench's platform."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def gateways(self) -> list[str]:
+        return [row[0] for row in self._db.execute("SELECT DISTINCT gateway FROM batch ORDER BY 1")]
+
+    def audits(self, gateway: str) -> list[bytes]:
+        return self._payloads("batch", gateway, "AND kind = 'audit' ORDER BY rowid")
+
+    def seals(self, gateway: str) -> list[bytes]:
+        return self._payloads("seal", gateway, "ORDER BY rowid")
+
+    def batches(self, gateway: str) -> Iterable[tuple[str, int, str, bytes]]:
+        batches = "SELECT stream, seq, sha256, payload FROM batch WHERE gateway = ? ORDER BY stream, seq"
+        return self._db.execute(batches, (gateway,))
+
+    def _payloads(self, table: str, gateway: str, rest: str) -> list[bytes]:
+        rows = self._db.execute(f"SELECT payload FROM {table} WHERE gateway = ? {rest}", (gateway,))  # noqa: S608 -- our own words
+        return [payload for (payload,) in rows]
+
+
 def verify(path: Path, roots: dict[str, str] | None = None) -> tuple[list[str], list[str]]:
     """All that a platform's file has: (what does not hold, what was found), sentences each."""
-    findings: list[str] = []
-    said: list[str] = []
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        gateways = [row[0] for row in db.execute("SELECT DISTINCT gateway FROM batch ORDER BY 1")]
-        for gateway in gateways:
-            witness = Witness((roots or {}).get(gateway, ""), most=sys.maxsize)
-            for (payload,) in _rows(db, "batch", gateway, "AND kind = 'audit' ORDER BY rowid"):
-                record = json.loads(payload)
-                if record.get("what") == "key":
-                    witness.take_certificate(record["to"])
-            for (payload,) in _rows(db, "seal", gateway, "ORDER BY rowid"):
-                witness.take_seal(json.loads(payload))
-            witness.trust_first()
-            chain = list(_chains(db, gateway, witness, said))
-            unknown = [f"{witness.unknown} signatures are by keys that never came"] if witness.unknown else []
-            findings += [f"{gateway}: {each}" for each in (*witness.findings, *chain, *unknown)]
-            first = ", trusted because it came first: compare it" if witness.trusted_first else ""
-            said.append(f"{gateway}: first key {witness.root or 'none'}{first}")
+        return verify_kept(_File(db), roots or {})
     finally:
         db.close()
+
+
+def verify_kept(kept: Kept, roots: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Likewise of anything that a platform keeps payloads in."""
+    findings: list[str] = []
+    said: list[str] = []
+    for gateway in kept.gateways():
+        witness = Witness(roots.get(gateway, ""), most=sys.maxsize)
+        for payload in kept.audits(gateway):
+            record = json.loads(payload)
+            if record.get("what") == "key":
+                witness.take_certificate(record["to"])
+        for payload in kept.seals(gateway):
+            witness.take_seal(json.loads(payload))
+        witness.trust_first()
+        chain = list(_chains(kept, gateway, witness, said))
+        unknown = [f"{witness.unknown} signatures are by keys that never came"] if witness.unknown else []
+        findings += [f"{gateway}: {each}" for each in (*witness.findings, *chain, *unknown)]
+        first = ", trusted because it came first: compare it" if witness.trusted_first else ""
+        said.append(f"{gateway}: first key {witness.root or 'none'}{first}")
     return findings, said
 
 
-def _rows(db: sqlite3.Connection, table: str, gateway: str, rest: str) -> list[tuple[bytes]]:
-    return db.execute(f"SELECT payload FROM {table} WHERE gateway = ? {rest}", (gateway,)).fetchall()  # noqa: S608 -- our own words
-
-
-def _chains(db: sqlite3.Connection, gateway: str, witness: Witness, said: list[str]) -> Iterator[str]:
+def _chains(kept: Kept, gateway: str, witness: Witness, said: list[str]) -> Iterator[str]:
     """What is wrong with the chains of a gateway."""
-    batches = "SELECT stream, seq, sha256, payload FROM batch WHERE gateway = ? ORDER BY stream, seq"
     before: dict[str, tuple[int, str]] = {}
     counts: dict[str, int] = defaultdict(int)
-    for stream, seq, sha256, payload in db.execute(batches, (gateway,)):
+    for stream, seq, sha256, payload in kept.batches(gateway):
         counts[stream] += 1
         hashed = hashlib.sha256(payload).hexdigest()
         record = json.loads(payload)
