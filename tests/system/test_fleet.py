@@ -84,7 +84,9 @@ async def test_ten_gateways_arrive_once_through_killed_consumers_and_a_broker_re
     said = await verified(tmp_path, conninfo)
     assert said.count("first key") == 10
     assert "sealed up to 0" not in said
-    postgres.psql("UPDATE batch SET payload = payload || ' ' WHERE seq = 5 AND stream_id = 3")
+    postgres.psql(
+        "UPDATE batch SET payload = payload || ' ' WHERE seq = 5 AND stream_id = (SELECT min(id) FROM stream)"
+    )
     with pytest.raises(AssertionError, match="batch 5 is not what was received"):
         await verified(tmp_path, conninfo)
 
