@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from daemon import alarms, requests, site_watch
+from daemon import alarms, dated, requests, site_watch
 from daemon import audit as auditing
 from daemon import timekeeper as timekeeping
 from daemon.alarms import AlarmBook
@@ -152,7 +152,7 @@ class _Core:
     async def _run(self, spool: Spool) -> None:  # noqa: PLR0915 -- it is the list of what there is
         site, clock, metrics = self._site, self._clock, self._metrics
         drivers = build_drivers(site, clock)
-        channels = Channels(site.channels, sources(site, drivers))
+        channels = Channels(site.channels, sources(site, drivers), dated.periods(site))
         rows = [alarms.decode(row) for row in (await spool.alarms()).values()]
         room = build_room(site, clock, channels, rows)
         book, judge = room.book, room.judge
@@ -555,7 +555,8 @@ def _receiver(table: DeviceTable, clock: Clock) -> GnssReceiver:
     origin = table.baseline or table.reference
     assert origin is not None, f"{table.id}: the site check asks for what displacement counts from"
     oldest_s = inf if table.oldest_corrections_s is None else table.oldest_corrections_s
-    mount = Mount(origin, table.base_station, oldest_s)
+    was = [(dated.ns(each.until), each.baseline or each.reference or origin) for each in table.was]
+    mount = Mount(origin, table.base_station, oldest_s, was)
     return codecs.receiver(table.id, profile.load(table.profile), mount, table.every_s, clock)
 
 

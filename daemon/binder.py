@@ -105,6 +105,17 @@ def date(text: str) -> dt.date:
         raise ValueError(f"{text!r} is no date, as in '2026-06-01'") from None
 
 
+def instant(text: str) -> dt.datetime:
+    """`"2026-05-10T09:30:00+08:00"`, an instant; without its offset it is none."""
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f"{text!r} is no instant with its offset, as in '2026-05-10T09:30:00+08:00'")
+    return moment
+
+
 def clock(text: str) -> dt.time:
     """`"20:00"`, a local time of day."""
     try:
@@ -127,6 +138,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "rate": bytes_per_s,
     "serial": serial_mode,
     "date": date,
+    "instant": instant,
     "clock": clock,
 }
 

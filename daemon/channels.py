@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from math import inf, nan
 from typing import TYPE_CHECKING
 
+from daemon.dated import in_force
 from daemon.reading import ReadingFrame
 from drivers.calibration import Count
 from drivers.counter import Counter
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from daemon.config import ChannelTable
+    from daemon.dated import Period
     from drivers.calibration import Stateless
     from edge_rules.law.derived import Deriver
 
@@ -44,6 +46,7 @@ _MISSING_INPUT = int(Quality.MISSING_INPUT)
 _OUT_OF_SPAN = int(Quality.OUT_OF_SPAN)
 _NOT_A_NUMBER = int(Quality.NOT_A_NUMBER)
 _BELOW_TIP = int(Quality.BELOW_TIP)
+_OLD_CONSTANTS = int(Quality.OLD_CONSTANTS)
 
 Part = Frame | ReadingFrame
 # Place in the block, span, calibration, and the point's name: a channel that is one number of one block.
@@ -84,6 +87,7 @@ class _Measured:
     per_count: float
     temperature: _Ref | None
     barometer: _Ref | None
+    periods: Sequence[Period] = ()  # where its constants change or grow old
 
     def compute(self, parts: Sequence[Part], own: _Own) -> tuple[float, int]:
         part = parts[self.source.part]
@@ -92,13 +96,17 @@ class _Measured:
         value = part.values[at]
         if quality >= _BAD:
             return nan, quality
+        calibration, per_count = self.calibration, self.per_count
+        if self.periods:
+            calibration, per_count, doubt = self._then(part.time_ns)
+            quality = quality or doubt
         if self.counter is not None:
             assert isinstance(part, Frame)
             gained, why = self.counter.step(part.numbers[at])  # counts wrap before scale
             if gained is None:
                 return nan, int(why)
-            value, quality = gained * self.per_count, max(quality, int(why))
-        elif self.calibration is not None:
+            value, quality = gained * per_count, max(quality, int(why))
+        elif calibration is not None:
             celsius, celsius_quality = _input(self.temperature, parts, own)
             hpa, hpa_quality = _input(self.barometer, parts, own)
             if hpa_quality >= _BAD:
@@ -107,14 +115,27 @@ class _Measured:
                 quality, celsius = max(quality, _NO_TEMPERATURE), None
             elif celsius_quality or hpa_quality:
                 quality = max(quality, _passed_on(celsius_quality, hpa_quality))
-            value = self.calibration.apply(value, celsius, hpa)
+            value = calibration.apply(value, celsius, hpa)
         if self.low <= value <= self.high:
             return value, quality
         return nan, _OUT_OF_SPAN if value == value else _NOT_A_NUMBER  # noqa: PLR0124 -- NaN test
 
+    def _then(self, time_ns: int) -> tuple[Stateless | None, float, int]:
+        """Calibration, quantity of a count, and doubt about them, at an instant."""
+        period = in_force(self.periods, time_ns)
+        doubt = _OLD_CONSTANTS if time_ns >= period.doubtful_ns else 0
+        if isinstance(period.calibration, Count):
+            return None, period.calibration.per_count, doubt
+        return period.calibration, 1.0, doubt
+
     def plain(self) -> _Plain | None:
         """The channel as `Group._compute_plain` takes it; None if it needs more than one number."""
-        if self.counter is not None or self.temperature is not None or self.barometer is not None:
+        if (
+            self.periods
+            or self.counter is not None
+            or self.temperature is not None
+            or self.barometer is not None
+        ):
             return None
         if self.source.part or self.source.factor != 1.0:
             return None
@@ -142,6 +163,7 @@ class _Derived:
     deriver: Deriver
     low: float
     high: float
+    periods: Sequence[Period] = field(default=(), kw_only=True)  # where its constants grow old
 
     def compute(self, parts: Sequence[Part], own: _Own) -> tuple[float, int]:
         found = [_input(ref, parts, own) for ref in self.inputs]
@@ -152,8 +174,13 @@ class _Derived:
         if value == -inf:
             return nan, _BELOW_TIP
         if self.low <= value <= self.high:
-            return value, _passed_on(*(quality for _, quality in found)) if worst else 0
+            if worst:
+                return value, _passed_on(*(quality for _, quality in found))
+            return value, self._doubt(own.time_ns) if self.periods else 0
         return nan, _OUT_OF_SPAN if value == value else _MISSING_INPUT  # noqa: PLR0124 -- NaN test
+
+    def _doubt(self, time_ns: int) -> int:
+        return _OLD_CONSTANTS if time_ns >= in_force(self.periods, time_ns).doubtful_ns else 0
 
     @staticmethod
     def plain() -> None:
@@ -165,6 +192,24 @@ class _Derived:
 
 
 _REMARKS = {"frozen": int(Quality.FROZEN), "neighbour": int(Quality.NEIGHBOUR)}
+
+
+class _Dated:
+    """A deriver without memory whose constants change: each instant has its own."""
+
+    def __init__(self, periods: Sequence[Period]) -> None:
+        self._periods = periods
+        self._derivers = [period.derive.make() for period in periods if period.derive is not None]
+
+    def __call__(self, time_ns: int, values: Sequence[float]) -> float:
+        place = self._periods.index(in_force(self._periods, time_ns))
+        return self._derivers[place](time_ns, values)
+
+    def state(self) -> None:
+        return None
+
+    def restore(self, state: object) -> None:
+        raise ValueError(f"dated formulas keep no state, not {state!r}")
 
 
 @dataclass(slots=True)
@@ -192,6 +237,7 @@ def _passed_on(*qualities: int) -> int:
 
 
 _NO_RAW: Mapping[str, float] = {}
+_NEVER: Mapping[str, Sequence[Period]] = {}
 
 
 @dataclass(slots=True)
@@ -339,9 +385,16 @@ class Channels:
     Args:
         tables: the site file's channels, in any order.
         sources: every block of every device, with its period.
+        dated: channel id -> its constants through time, of those whose constants change or grow old.
     """
 
-    def __init__(self, tables: Sequence[ChannelTable], sources: Sequence[Source]) -> None:
+    def __init__(
+        self,
+        tables: Sequence[ChannelTable],
+        sources: Sequence[Source],
+        dated: Mapping[str, Sequence[Period]] = _NEVER,
+    ) -> None:
+        self._dated = dated
         self.groups: list[Group] = []
         self._rhythms = {source.block: Rhythm(source.every_ns) for source in sources}
         self._points = {
@@ -469,15 +522,17 @@ class Channels:
             counter, per_count = Counter(calibration.bits, calibration.max_step), calibration.per_count
             self._stateful[table.id] = counter
             calibration = None
+        periods = self._dated.get(table.id, ())
         return _Measured(
-            refs[0], table.source, low, high, calibration, counter, per_count, temperature, barometer
+            refs[0], table.source, low, high, calibration, counter, per_count, temperature, barometer, periods
         )
 
     def _derived(self, table: ChannelTable, refs: list[_Ref], low: float, high: float) -> _Derived:
         assert table.derive is not None
-        deriver = table.derive.make()
+        periods = self._dated.get(table.id, ())
+        deriver = _Dated(periods) if len(periods) > 1 else table.derive.make()
         if deriver.state() is not None:
             self._stateful[table.id] = deriver
         if isinstance(deriver, GaugeCheck):
             return _Gauge(refs, deriver, low, high, deriver)
-        return _Derived(refs, deriver, low, high)
+        return _Derived(refs, deriver, low, high, periods=periods)

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from daemon import crosscheck
 from daemon.binder import Problem, SerialMode, bind
+from daemon.dated import SURVEY_VALID_S, ChannelWas, DeviceWas, Raise, Taken
 from daemon.duty_tables import AlarmsTable, DutyTable, PersonTable
 from daemon.uplink.tables import DIALECTS, OtherUplink
 from drivers.calibration import KINDS as CALIBRATIONS
@@ -160,6 +161,20 @@ class Pond:
         default=(),
         key="limit",
     )
+    survey_valid_s: float = _key(
+        "how long a dated survey of ground, crest, beach may be relied on: three months is a rule of ours",
+        '"92 d"',
+        default=SURVEY_VALID_S,
+        key="survey_valid",
+        parse="duration",
+        exclusive_min=0.0,
+    )
+    raises: tuple[Raise, ...] = _key(
+        "when the dam was raised, [[pond.raise]]: older surveys are not to be relied on from that day on",
+        '[{ on = "2026-09-01", by = "王工", note = "lift 14, to 104.0 m" }]',
+        default=(),
+        key="raise",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +278,11 @@ class DeviceTable:
         "absent: the first one heard after each start",
         '"117"',
         default="",
+    )
+    was: tuple[DeviceWas, ...] = _key(
+        "what held before, oldest first, [[device.was]]: readings of then keep it",
+        '[{ until = "2026-05-10T09:30:00+08:00", by = "王工", serial_number = "VTN-2019-0044" }]',
+        default=(),
     )
     oldest_corrections_s: float | None = _key(
         "GNSS only: a solution on older corrections is none; absent: the receiver's own judgement",
@@ -420,6 +440,18 @@ class ChannelTable:
         default=None,
         exclusive_min=0.0,
     )
+    sensor: str = _key("serial number of the sensor, as engraved", '"VW-2207"', default="")
+    taken: Taken | None = _key(
+        "when and by whom the numbers of calibration or derive were measured",
+        '{ on = "2026-05-10", by = "李工", document = "survey 2026-05, sheet 3" }',
+        default=None,
+    )
+    was: tuple[ChannelWas, ...] = _key(
+        "what held before, oldest first, [[channel.was]]: readings of then keep it",
+        '[{ until = "2026-05-10T09:30:00+08:00", by = "王工", '
+        'calibration = { kind = "linear", scale = 1.0, offset = 0.3 } }]',
+        default=(),
+    )
     advice: AdviceTable | None = _key("detectors of the rules process", "{ hampel = true }", default=None)
 
 
@@ -537,10 +569,20 @@ class File:
 
 
 def _turned(file: File) -> tuple[ChannelTable, ...]:
-    """The channels, those along a dam's axis with the direction of their section."""
+    """The channels, those along a dam's axis with the direction of their section, then as now."""
     azimuths = {(each.pond, each.id): each.downstream_azimuth_deg for each in file.sections}
+
+    def turned(derive: Derivation | None, channel: ChannelTable) -> Derivation | None:
+        if not isinstance(derive, Axis):
+            return derive
+        return derive.at(azimuths.get((channel.pond, channel.section)))
+
     return tuple(
-        replace(each, derive=each.derive.at(azimuths.get((each.pond, each.section))))
+        replace(
+            each,
+            derive=turned(each.derive, each),
+            was=tuple(replace(was, derive=turned(was.derive, each)) for was in each.was),
+        )
         if isinstance(each.derive, Axis)
         else each
         for each in file.channels

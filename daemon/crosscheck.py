@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 from daemon.binder import nearest
 from daemon.check_alarms import check_alarms
 from daemon.check_channels import check_channels
+from daemon.check_dated import check_dated
 from daemon.check_devices import check_devices
 from daemon.check_uplinks import check_uplinks
 from daemon.findings import Findings, Row, is_whole, rows
@@ -40,6 +41,7 @@ def warnings(file: File, problems: list[Problem]) -> list[Problem]:
         found.refers(f"{path}.pond", section.pond, "pond", file.ponds)
     profiles = check_devices(file, found)
     check_channels(file, profiles, found)
+    check_dated(file, found)
     check_alarms(file, profiles, found)
     for path, output in rows("output", file.outputs):
         found.refers(f"{path}.pond", output.pond, "pond", file.ponds)

@@ -14,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from daemon.channels import Channels
+from daemon.dated import periods
 from daemon.poller import PolledLine
 from daemon.reading import rfc3339
 from drivers.calibration import Count
@@ -65,6 +66,7 @@ class Remeasure:
     ) -> None:
         self._tables = {table.id: table for table in site.channels if _can_be_repeated(table, site)}
         self._sources = sources
+        self._dated = periods(site)
         self._drivers = drivers
         self._lines = lines
         self._line_of = {device.id: device.line for device in site.devices}
@@ -102,7 +104,7 @@ class Remeasure:
         devices = sorted({device for table in tables for device in self._devices(table)})
         tick_ns = self._clock.schedule_ns()
         asked = await asyncio.gather(*(self._ask(device, tick_ns) for device in devices))
-        channels = Channels(tables, self._sources)
+        channels = Channels(tables, self._sources, self._dated)
         found: list[dict[str, Any]] = []
         for frame in (frame for frames in asked for frame in frames):
             for _, readings in channels.on_frame(frame):

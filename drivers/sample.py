@@ -35,6 +35,7 @@ class Quality(IntEnum):
     FROZEN = 9  # the air is cold enough for the rain gauge to be frozen
     NEIGHBOUR = 10  # dry, while it rains at a neighbouring gauge
     MANUAL = 11  # read by a person and filled in, where the instrument has no value
+    OLD_CONSTANTS = 12  # survey or calibration older than the site allows, or from before a raise
     # Bad: there is no number.
     NO_REPLY = 64  # silence up to the deadline
     BAD_REPLY = 65  # bytes came, none of them a valid answer

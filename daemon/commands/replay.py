@@ -13,6 +13,7 @@ import msgspec
 from daemon.app import build_drivers, sources
 from daemon.channels import PATIENCE_S, Channels
 from daemon.commands.surface import CommandError, load_site
+from daemon.dated import periods
 from drivers import recorder, replay
 from drivers.gnss.receiver import GnssReceiver
 from drivers.modbus import ModbusDevice
@@ -59,7 +60,7 @@ def _readings(site: Site, files: Sequence[Path], differences: Differences) -> It
     """Frames of all lines in the order in which they came, through the site's channels."""
     then = Then()
     drivers = build_drivers(site, cast("Clock", then))  # drivers want a clock's stamps only
-    channels = Channels(site.channels, sources(site, drivers))
+    channels = Channels(site.channels, sources(site, drivers), periods(site))
     lines: dict[str, list[Path]] = {}
     for path in (each for given in files for each in _expanded(given)):
         with path.open("rb") as start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from daemon.dated import SURVEYED, doubtful_on
 from edge_rules.law.water import covered_until
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def check(site: Site, month: Month, today: date, season_until: date) -> list[Poi
             tuple(_limits(site, today, season_until)),
         ),
         Point("每个限值有出处和批准人", "every limit has its source and approver", tuple(_sources(site))),
+        Point("测量与率定未过期", "surveys and calibrations are not too old", tuple(_old(site, today))),
         Point("各测点数据完整", "every channel is complete", tuple(_incomplete(month))),
         Point("断面测点数足够", "every section has points enough", tuple(_thin(site))),
         Point("警报输出已配置", "every pond has an output that sounds", tuple(_silent(site))),
@@ -88,6 +90,17 @@ def _sources(site: Site) -> Iterator[str]:
             channel.levels.source.strip() and channel.levels.approver.strip()
         ):
             yield channel.id
+
+
+def _old(site: Site, today: date) -> Iterator[str]:
+    """What rests on a survey without a date, or on numbers that are too old."""
+    ponds = {pond.id: pond for pond in site.ponds}
+    for channel in site.channels:
+        day = doubtful_on(channel.taken, channel.derive, ponds[channel.pond])
+        if day is not None and day <= today:
+            yield f"{channel.id}: {day}"
+        elif channel.taken is None and isinstance(channel.derive, SURVEYED):
+            yield f"{channel.id}: -"
 
 
 def _incomplete(month: Month) -> Iterator[str]:

@@ -21,7 +21,7 @@ from drivers.rhythm import Rhythm
 from drivers.sample import Block, Frame, Quality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from drivers.contract import Stamps
     from drivers.gnss.baseline import Reference
@@ -50,12 +50,14 @@ class Mount:
     """What the site says of a receiver.
 
     `base` is the reference station that `origin` was measured from; empty: the first one heard; "any": a
-    network that serves whichever is near. Corrections older than `oldest_s` make no fix.
+    network that serves whichever is near. Corrections older than `oldest_s` make no fix. `was`: origins of
+    before, oldest first, each with the instant (ns, UTC) at which it ended.
     """
 
     origin: Baseline | Reference
     base: str = ""
     oldest_s: float = inf
+    was: Sequence[tuple[int, Baseline | Reference]] = ()
 
 
 class GnssReceiver:
@@ -92,6 +94,7 @@ class GnssReceiver:
         self.rhythm = Rhythm(round(every_s * 1e9))
         self._decoder = decoder
         self._enu_mm = mount.origin.displacement()
+        self._enu_mm_before = [(until_ns, origin.displacement()) for until_ns, origin in mount.was]
         self._oldest_s = mount.oldest_s
         self._base = station(mount.base)
         self._heard_base = self._base
@@ -190,7 +193,7 @@ class GnssReceiver:
         if self._open is None:
             self._open = Interval(tick_ns)
         rank = self._rank(epoch)
-        self._open.add(rank, epoch.base if rank >= OTHER_BASE else "", self._row(epoch))
+        self._open.add(rank, epoch.base if rank >= OTHER_BASE else "", self._row(epoch, tick_ns))
         if self._paces_ns and self.rhythm.tick(at_ns + min(self._paces_ns)) != tick_ns:
             frames.append(self._close(self._open))
         return frames
@@ -213,12 +216,15 @@ class GnssReceiver:
         self._heard_base = base
         return base != self._base
 
-    def _row(self, epoch: Epoch) -> tuple[float, ...]:
+    def _row(self, epoch: Epoch, tick_ns: int) -> tuple[float, ...]:
+        """One frame counts from one origin, that of its tick."""
         sigma_mm = (1000.0 * sd for sd in epoch.sd_m)
         base = float(epoch.base) if epoch.base.isdecimal() else nan
         place = epoch.where if self._is_position else ()
         status = (epoch.code, epoch.satellites, base, epoch.age_s)
-        return (*self._enu_mm(*epoch.where), *sigma_mm, *status, *place)
+        before = (enu_mm for until_ns, enu_mm in self._enu_mm_before if tick_ns < until_ns)
+        enu_mm = next(before, self._enu_mm)
+        return (*enu_mm(*epoch.where), *sigma_mm, *status, *place)
 
     # -- one period ------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from math import isnan, nan
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.channels import PATIENCE_S, PENDING_TICKS, Channels, Source
@@ -178,7 +178,7 @@ def test_waiting_ticks_are_bounded_and_the_oldest_is_finished_first() -> None:
     ]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(
     st.lists(
         st.tuples(

@@ -55,6 +55,30 @@ async def test_a_replay_has_every_reading_of_the_store_bit_for_bit_and_says_that
     assert sum(map(len, had.values())) > 50
     for channel, rows in had.items():
         assert has[channel] == rows
+    await _dated_constants_hold_in_a_replay(site, daemon, folders, had["n.pond.level"])
+
+
+async def _dated_constants_hold_in_a_replay(
+    site: Path, daemon: Daemon, folders: list[Path], had: list[dict[str, Any]]
+) -> None:
+    """A gauge that was set anew half-way: what was measured before keeps what it was computed with."""
+    half = had[len(had) // 2]["time"].replace("Z", "+00:00")
+    old = 'calibration = { kind = "linear", scale = 1.0, offset = 75.0 }\n'
+    was = f'[[channel.was]]\nuntil = "{half}"\nby = "王工"\n{old}'
+    text = site.read_text()
+    head, radar = text.split('id = "n.pond.level"', 1)
+    radar, *rest = radar.split("[[channel]]")
+    assert old in radar
+    radar = radar.replace(old, old.replace("75.0", "76.0")) + was + "\n"
+    site.write_text(head + "[[channel]]".join([f'id = "n.pond.level"{radar}', *rest]))
+    code, out = await daemon.verb("--json", "replay", *map(str, folders))
+    assert code == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    now = [row["value"] for row in rows if row["channel"] == "n.pond.level"]
+    then = [row["value"] for row in had]
+    n = len(had) // 2
+    assert now[:n] == then[:n]
+    assert now[n:] == pytest.approx([value + 1.0 for value in then[n:]])
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,7 @@ def test_the_check_before_the_season_finds_what_is_not_ready(site: Path) -> None
     }
     assert found["every limit has its source and approver"]  # the demo names no approver
     assert found["every channel is complete"] == ("n.pond.level 9%",)
+    assert found["surveys and calibrations are not too old"] == ("n.beach.length: -",)
     assert found["somebody is on duty"] == ("[[duty]]",)
     assert found["every pond has an output that sounds"] == ()
     assert len(found["no alarm is left unhandled"]) == 1
