@@ -24,6 +24,8 @@ def figure(request: pytest.FixtureRequest, record_property: Callable[[str, objec
     assert mark is not None, "a fault test names its row: @pytest.mark.fault(row=..., ...)"
     for key in ("row", "fault", "injected", "holds"):
         record_property(key, mark.kwargs[key])
+    if request.node.get_closest_marker("campaign"):
+        record_property("campaign", "yes")
 
     def say(text: str) -> None:
         record_property("figure", text)

@@ -1,10 +1,13 @@
 """`make faults`: runs the fault tests and writes what they found to docs/fault-matrix.md.
 
-What stands there from "## Long campaigns" on is written by hand after such a run, and kept.
+Given arguments (`make faults ARGS="-m campaign tests/daemon/test_spool_kill.py"`) only the rows of the tests that ran are
+renewed. Figures of campaigns say so and when, and stay until the campaign is run again. What stands on the page from
+"## Long campaigns" on is written by hand, and kept.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PAGE = Path("docs/fault-matrix.md")
+CAMPAIGN = "campaign of "
 BY_HAND = "## Long campaigns"
 HEAD = """# Fault matrix
 
@@ -31,7 +35,7 @@ sockets, processes, files. {machine}, {date}.
 
 
 class Collector:
-    """Keeps what the tests say of themselves."""
+    """Keeps what the tests say of themselves: rows of the table, each with the number of its fault."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, str]] = []
@@ -47,12 +51,26 @@ class Collector:
         if report.when != "call" or "row" not in said:
             return
         found = "; ".join(str(text) for key, text in report.user_properties if key == "figure")
+        if "campaign" in said:
+            found = f"{CAMPAIGN}{datetime.now(UTC):%Y-%m-%d}: {found}"
         measured = {"passed": found, "failed": f"**FAILED** {found}", "skipped": "not here"}[report.outcome]
         file, _, name = report.nodeid.partition("::")
         cells = (said["row"], said["fault"], said["injected"], said["holds"], measured)
         row = " | ".join(str(cell).replace("|", "/") for cell in cells)
         test = f"`{Path(file).stem}`: {name.removeprefix('test_').replace('_', ' ')}"
         self.rows.append((int(str(said["row"])), f"| {row} | {test} |"))
+
+
+def kept_rows(page: str, rows: list[tuple[int, str]], *, whole: bool) -> list[tuple[int, str]]:
+    """Rows of the page whose tests did not run now: all of them, or after a `whole` run those of campaigns."""
+    ran = {_test(text) for _, text in rows}
+    old = [line for line in page.splitlines() if re.match(r"\| \d+ \|", line)]
+    old = [line for line in old if _test(line) not in ran and (not whole or f"| {CAMPAIGN}" in line)]
+    return [(int(line.split(" | ")[0].removeprefix("| ")), line) for line in old]
+
+
+def _test(row: str) -> str:
+    return row.rpartition(" | ")[2]
 
 
 def page(rows: Iterable[tuple[int, str]], by_hand: str) -> str:
@@ -65,8 +83,9 @@ def main() -> int:
     code = pytest.main(["-q", "-p", "no:cacheprovider", *(sys.argv[1:] or ["tests"])], [collector])
     old = PAGE.read_text() if PAGE.exists() else ""
     kept = f"\n{BY_HAND}{old.partition(BY_HAND)[2]}" if BY_HAND in old else ""
-    PAGE.write_text(page(collector.rows, kept))
-    sys.stdout.write(f"{len(collector.rows)} rows in {PAGE}\n")
+    rows = collector.rows + kept_rows(old, collector.rows, whole=not sys.argv[1:])
+    PAGE.write_text(page(rows, kept))
+    sys.stdout.write(f"{len(collector.rows)} of {len(rows)} rows in {PAGE} are new\n")
     return int(code)
 
 
