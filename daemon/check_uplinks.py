@@ -10,7 +10,8 @@ from daemon.binder import nearest
 from daemon.check_secured import check_influx
 from daemon.credentials import is_there
 from daemon.findings import rows
-from daemon.uplink.tables import InfluxTable, TailingsFilesTable, TailingsPoint
+from daemon.uplink import sl651_frames
+from daemon.uplink.tables import InfluxTable, Sl651Table, TailingsFilesTable, TailingsPoint
 from daemon.uplink.tailings_files import MEASURED, RECORDS
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def check_uplinks(file: File, found: Findings) -> None:
             _tailings(path, uplink, channels, found)
         elif isinstance(uplink, InfluxTable):
             check_influx(path, uplink, found)
+        elif isinstance(uplink, Sl651Table):
+            _sl651(path, uplink, channels, found)
         else:
             _mqtt(path, uplink, found)
             _request_keys(path, uplink, found)
@@ -56,6 +59,32 @@ def _tailings(path: str, its: TailingsFilesTable, channels: list[str], found: Fi
         codes.add(point.code)
         if point.type != "GNSS":
             _record(where, point, records.get(f"{point.type}SS"), found)
+
+
+def _sl651(path: str, its: Sl651Table, channels: list[str], found: Findings) -> None:
+    if its.ack_deadline_s < 3 * its.reply_deadline_s:
+        found.wrong(f"{path}.ack_deadline", "must leave time for three times reply_deadline")
+    if its.clock_program:
+        found.warn(
+            f"{path}.clock_program", "lets whoever is at the other end of an unencrypted line set the clock"
+        )
+        if not is_there(its.clock_program):
+            found.warn(f"{path}.clock_program", f"there is no file {its.clock_program}")
+    named: set[str] = set()
+    for i, each in enumerate(its.elements):
+        where = f"{path}.element[{i}]"
+        _known(f"{where}.channel", [each.channel], channels, found)
+        if int(each.element, 16) not in sl651_frames.STANDARD and (
+            each.digits is None or each.decimals is None
+        ):
+            found.wrong(
+                f"{where}.digits", f"is missing: this program knows no format of element {each.element}"
+            )
+        if each.step_s is not None and (each.step_s % 60 or 86400 % each.step_s):
+            found.wrong(f"{where}.step", "must be whole minutes that fit a whole number of times into a day")
+        if each.element in named or each.channel in {other.channel for other in its.elements[:i]}:
+            found.wrong(where, "tells an element or a channel a second time")
+        named.add(each.element)
 
 
 def _sftp(path: str, its: TailingsFilesTable, found: Findings) -> None:

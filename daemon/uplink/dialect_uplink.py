@@ -190,7 +190,8 @@ class DialectUplink:
                 watching.exception()  # seen: it is raised by `_converse`, or another was first
 
     async def _converse(self, link: Link, queue: SendQueue, watching: asyncio.Task[Never]) -> Never:
-        queue.begin(self._spool.latest, await self._spool.first_seq(), self._table.window)
+        floor = await self._spool.first_seq()  # a batch may be committed meanwhile: `latest` only behind it
+        queue.begin(self._spool.latest, floor, self._table.window)
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
@@ -250,8 +251,8 @@ class DialectUplink:
         parcels = self._dialect.encode(each)
         if not parcels:
             return
-        try:
-            async with asyncio.timeout(self._table.ack_deadline_s):
+        try:  # a slow link that takes one after the other is no dead one
+            async with asyncio.timeout(self._table.ack_deadline_s * len(parcels)):
                 await link.deliver(parcels)
         except TimeoutError:
             raise TimeoutError(f"no acknowledgement for {self._table.ack_deadline_s:g} s") from None

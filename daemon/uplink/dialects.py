@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.uplink.folders import LocalFolder
-from daemon.uplink.tables import InfluxTable
+from daemon.uplink.sl651 import Sl651
+from daemon.uplink.tables import InfluxTable, Sl651Table
 from daemon.uplink.tailings_files import TailingsFiles
 from daemon.uplink.tls import WallClock
 
@@ -25,6 +26,8 @@ def build(table: OtherUplink, site: File, clock: Clock, times: Times | None = No
         from daemon.uplink.influx import Influx  # noqa: PLC0415 -- an HTTP client that few gateways need
 
         return Influx(table, site.site.id, site.site.gateway, times or WallClock())
+    if isinstance(table, Sl651Table):
+        return Sl651(table, site.site.timezone, clock)
     return TailingsFiles(table, _folder(table), site.site.timezone, clock)
 
 

@@ -170,5 +170,75 @@ class InfluxTable(_Secured):
     alarm_measurement: str = _key("what the alarms are called", '"alarm"', "alarm", pattern=DOTTED)
 
 
-OtherUplink = TailingsFilesTable | InfluxTable
-DIALECTS: Mapping[str, type[OtherUplink]] = {"tailings-files": TailingsFilesTable, "influx": InfluxTable}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sl651Element:
+    """One channel and the element that carries it."""
+
+    channel: str = _key("the channel", '"n.pond.level"')
+    element: str = _key(
+        "the standard's element in hex, or FF and a number of the vendor's own",
+        '"3B"',
+        pattern="(FF)?[0-9A-F]{2}",
+    )
+    digits: int | None = _key("decimal digits; absent: the standard's", "7", None, min=1, max=18)
+    decimals: int | None = _key("of these, behind the point; absent: the standard's", "3", None, min=0, max=7)
+    scale: float = _key("factor from the channel's unit to the element's", "1.0", 1.0)
+    step_s: float | None = _key(
+        "whole minutes: what is measured on this step goes as uniform reports; absent: none does",
+        '"5 min"',
+        None,
+        key="step",
+        parse="duration",
+        min=60.0,
+        max=86400.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sl651Table(_Pace):
+    """Hydrology telemetry, SL 651-2014, over TCP: rain, levels, pressure."""
+
+    address: str = _key(
+        "host:port of the centre", '"10.0.0.9:5001"', pattern=r"(\[[^\]]+\]|[^:\s]+):[0-9]{1,5}"
+    )
+    centre: int = _key("number of the centre", "1", min=1, max=255)
+    station: str = _key("address of the station, ten digits", '"0012345678"', pattern="[0-9]{10}")
+    password: str = _key("the station's password, four hex digits", '"1234"', pattern="[0-9A-Fa-f]{4}")
+    station_class: str = _key(
+        "class of the station in hex: 50 rain, 48 river, 4B reservoir", '"4B"', pattern="[0-9A-F]{2}"
+    )
+    keep_alive_s: float = _key(
+        "a keep-alive so often, at most 255 s by the standard",
+        '"40 s"',
+        40.0,
+        key="keep_alive",
+        parse="duration",
+        exclusive_min=0.0,
+        max=255.0,
+    )
+    reply_deadline_s: float = _key(
+        "no confirmation for so long: the report is sent again, twice at most",
+        '"9 s"',
+        9.0,
+        key="reply_deadline",
+        parse="duration",
+        exclusive_min=0.0,
+    )
+    clock_program: str = _key(
+        "program called with the centre's time (RFC 3339) when it sets the clock; absent: refused",
+        '"/usr/local/sbin/set-clock"',
+        "",
+    )
+    elements: tuple[Sl651Element, ...] = _key(
+        "what is reported, [[uplink.element]]",
+        '[{ channel = "n.pond.level", element = "3B" }]',
+        key="element",
+    )
+
+
+OtherUplink = TailingsFilesTable | InfluxTable | Sl651Table
+DIALECTS: Mapping[str, type[OtherUplink]] = {
+    "tailings-files": TailingsFilesTable,
+    "influx": InfluxTable,
+    "sl651": Sl651Table,
+}

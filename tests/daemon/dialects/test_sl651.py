@@ -1,0 +1,370 @@
+"""SL 651 over TCP: public frames, and a centre written from the standard's table alone."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from daemon.clock import Clock
+from daemon.spool import Spool
+from daemon.uplink import sl651_frames as frames
+from daemon.uplink.dialect_uplink import DialectUplink
+from daemon.uplink.dialects import build
+from hardware_sim.ports import free_port
+from tests.daemon.dialects import alarm, reading, readings, table, whole
+from tests.system.running import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+STATION, PASSWORD, CENTRE = "0011223344", "03E8", 5
+
+
+# -- the other side, from the table of the standard ----------------------------------------------------
+
+
+def checksum(data: bytes) -> bytes:
+    """Bit by bit: reflected A001, from FFFF, high byte first."""
+    register = 0xFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ 0xA001 if register & 1 else register >> 1
+    return bytes([register >> 8, register & 0xFF])
+
+
+class Up(NamedTuple):
+    function: int
+    serial: int
+    sent: str
+    observed: str
+    elements: dict[str, float | None]
+
+
+def taken_apart(frame: bytes) -> Up:
+    assert frame[:2] == b"\x7e\x7e"
+    assert frame[2] == CENTRE
+    assert frame[3:8].hex() == STATION
+    assert frame[8:10].hex().upper() == PASSWORD
+    assert frame[13] == 0x02
+    assert frame[-3] == 0x03
+    assert checksum(frame[:-2]) == frame[-2:]
+    body = frame[14:-3]
+    assert len(body) == (frame[11] & 0x0F) << 8 | frame[12]
+    serial, sent, rest = int.from_bytes(body[:2], "big"), body[2:8].hex(), body[8:]
+    if not rest:
+        return Up(frame[10], serial, sent, "", {})
+    assert rest[:2] == b"\xf1\xf1"
+    assert rest[2:7].hex() == STATION
+    if len(rest) == 7:
+        return Up(frame[10], serial, sent, "", {})
+    assert rest[8:10] == b"\xf0\xf0"
+    observed, rest = rest[10:15].hex(), rest[15:]
+    if frame[10] == 0x31:
+        return Up(frame[10], serial, sent, observed, uniform(observed, rest))
+    elements: dict[str, float | None] = {}
+    while rest:
+        if rest[:2] == b"\xf0\xf0":  # what follows was observed in another minute
+            rest = rest[7:]
+            continue
+        size = 2 if rest[0] == 0xFF else 1
+        code, definition, rest = rest[:size].hex().upper(), rest[size], rest[size + 1 :]
+        data, rest = rest[: definition >> 3], rest[definition >> 3 :]
+        elements[code] = number(data, definition & 7)
+    return Up(frame[10], serial, sent, observed, elements)
+
+
+def uniform(observed: str, rest: bytes) -> dict[str, float | None]:
+    """Element, `@` and the minute it was observed in: from the first, step by step."""
+    assert rest[:2] == b"\x04\x18"
+    days, hours, minutes = (int(rest[at : at + 1].hex()) for at in (2, 3, 4))
+    step, rest = timedelta(days=days, hours=hours, minutes=minutes), rest[5:]
+    size = 2 if rest[0] == 0xFF else 1
+    code, definition, rest = rest[:size].hex().upper(), rest[size], rest[size + 1 :]
+    width, said = definition >> 3, {}
+    time = datetime.strptime(observed, "%y%m%d%H%M").replace(tzinfo=UTC)
+    assert len(rest) % width == 0
+    while rest:
+        said[f"{code}@{time:%y%m%d%H%M}"] = number(rest[:width], definition & 7)
+        time, rest = time + step, rest[width:]
+    return said
+
+
+def number(data: bytes, decimals: int) -> float | None:
+    if set(data) == {0xFF}:
+        return None
+    sign, digits = (-1, data[1:]) if data[0] == 0xFF else (1, data)
+    return float(sign * int(digits.hex()) / 10.0**decimals)
+
+
+def order(function: int, serial: int, end: int, rest: str = "", password: str = PASSWORD) -> bytes:
+    body = serial.to_bytes(2, "big") + bytes.fromhex("261126120000" + rest)
+    head = bytes.fromhex(f"7E7E{STATION}{CENTRE:02X}{password}{function:02X}")
+    frame = head + (0x8000 | len(body)).to_bytes(2, "big") + b"\x02" + body + bytes([end])
+    return frame + checksum(frame)
+
+
+class Centre:
+    """Listens, takes apart, confirms; or does what `answer` says."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.heard: list[Up] = []
+        self.ends: list[int | None] = []  # of the next answers; None: silence
+        self.writer: asyncio.StreamWriter | None = None
+        self._sessions: set[asyncio.Task[Any]] = set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        session = asyncio.current_task()
+        assert session is not None
+        self._sessions.add(session)
+        try:
+            await self._listen(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the station has gone, or the test ends
+        finally:
+            self._sessions.discard(session)
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readexactly(14)
+            size = (head[11] & 0x0F) << 8 | head[12]
+            said = taken_apart(head + await reader.readexactly(size + 3))
+            self.heard.append(said)
+            if said.function in (0x30, 0x31, 0x32, 0x33, 0x34):
+                end = self.ends.pop(0) if self.ends else 0x1B
+                if end is not None:
+                    writer.write(order(said.function, said.serial, end))
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Centre]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        try:
+            yield self
+        finally:
+            server.close()
+            sessions = list(self._sessions)
+            for session in sessions:
+                session.cancel()
+            await asyncio.gather(*sessions, return_exceptions=True)
+
+    def reports(self, *functions: int) -> list[Up]:
+        return [each for each in self.heard if each.function in functions]
+
+    async def tell(self, frame: bytes) -> None:
+        assert self.writer is not None
+        self.writer.write(frame)
+        await self.writer.drain()
+
+
+@asynccontextmanager
+async def reporting(spool: Spool, centre: Centre, **more: Any) -> AsyncIterator[DialectUplink]:
+    settings: dict[str, Any] = {
+        "id": "hydrology",
+        "address": f"127.0.0.1:{centre.port}",
+        "centre": CENTRE,
+        "station": STATION,
+        "password": PASSWORD,
+        "station_class": "4B",
+        "keep_alive": "500 ms",
+        "reply_deadline": "1 s",
+        "element": [
+            {"channel": "n.pond.level", "element": "3B"},
+            {"channel": "n.g01.north", "element": "FF01", "digits": 6, "decimals": 3},
+        ],
+    } | more
+    site = whole({"site": {"id": "s", "gateway": "g"}, "uplink": [{"kind": "sl651", **settings}]})
+    dialect = build(site.uplinks[0], site, Clock())  # type: ignore[arg-type]
+    uplink = DialectUplink(table("sl651", settings), dialect, spool, Clock(), reconnect_most_s=0.1)
+    task = asyncio.create_task(uplink.run())
+    try:
+        yield uplink
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def settled(uplink: DialectUplink) -> bool:
+    return (await uplink.unsettled()).batches == 0
+
+
+# -- frames --------------------------------------------------------------------------------------------
+
+
+def test_public_frames_come_out_to_the_byte() -> None:
+    """Frames published with an open implementation of the standard."""
+    station = frames.Station(1, bytes.fromhex("0012345678"), bytes.fromhex("1234"))
+    alive = frames.up(station, frames.KEEP_ALIVE, bytes.fromhex("0003591011155111"))
+    assert alive.hex().upper() == "7E7E01001234567812342F0008020003591011155111036BCA"
+    station = frames.Station(5, bytes.fromhex("0011223344"), bytes.fromhex("03E8"))
+    observed = bytes.fromhex("F0F01707181100")
+    for code, value in ((0x20, 4.0), (0x26, 4.0), (0x39, 10.49), (0x38, 10.99)):
+        observed += bytes([code]) + frames.value(value, *frames.STANDARD[code])
+    moment = datetime(2017, 7, 18, 11, 0, 16)  # noqa: DTZ001 -- as the frame has it
+    body = frames.report(station, b"\x48", 0x34, moment, observed)
+    assert frames.up(station, frames.TIMED, body).hex().upper() == (
+        "7E7E05001122334403E832002B020034170718110016F1F1001122334448F0F01707181100"
+        "201900004026190000403923000104903812109903A421"
+    )
+
+
+def test_a_uniform_report_is_that_of_the_standard_s_table() -> None:
+    """A step of 5 min: 04 18, days, hours, minutes; one definition; each datum as long as the others."""
+    assert frames.step(5).hex() == "0418000005"
+    assert frames.step(1440).hex() == "0418010000"
+    assert frames.series([0.5, None, 12.0], 5, 1).hex() == "19" + "000005" + "ffffff" + "000120"
+    mixed = frames.series([1.0, -2.5, None], 6, 3)
+    assert mixed.hex() == "23" + "00001000" + "ff002500" + "ffffffff"
+    assert [number(mixed[at : at + 4], 3) for at in (1, 5, 9)] == [1.0, -2.5, None]
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "decimals", "said"),
+    [(84.2035, 7, 3, 84.204), (0.0, 5, 1, 0.0), (-12.5, 6, 3, -12.5), (-0.0001, 6, 3, 0.0), (None, 7, 3, None),
+     (float("nan"), 5, 1, None), (99999.95, 5, 1, None), (9999.9, 5, 1, 9999.9)],
+)  # fmt: skip
+def test_a_value_is_said_exactly_or_said_to_be_missing(
+    value: float | None, digits: int, decimals: int, said: float | None
+) -> None:
+    data = frames.value(value, digits, decimals)
+    assert data[0] & 7 == decimals
+    assert data[0] >> 3 == len(data) - 1
+    assert number(data[1:], decimals) == said
+
+
+# -- a station and its centre --------------------------------------------------------------------------
+
+
+async def test_every_report_is_confirmed_once_in_effect_through_silence_refusal_and_a_lost_line(
+    tmp_path: Path,
+) -> None:
+    centre = Centre()
+    centre.ends = [None, 0x1B, 0x15, 0x15, 0x06, 0x04]
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool, reporting(spool, centre) as uplink:
+        for n in range(12):
+            await spool.commit(
+                [readings(reading("n.pond.level", 84 + n / 100, f"2026-11-26T04:{10 + n}:00.000Z"))]
+            )
+        async with centre.listening():
+            await until(lambda: len(centre.reports(0x32)) > 6, "it reports")
+        async with centre.listening():  # the line was lost; it comes again
+            await until(lambda: settled(uplink), "all is settled")
+            await until(lambda: len(centre.reports(0x2F)) > 3, "and keeps the line alive")
+    told = centre.reports(0x32)
+    assert {(each.observed, each.elements["3B"]) for each in told} == {
+        (f"2611261 2{10 + n}".replace(" ", ""), 84 + n / 100) for n in range(12)
+    }
+    first = [each for each in told if each.serial == told[0].serial]
+    assert len(first) >= 2  # unconfirmed, it was said again under the same number
+
+
+async def test_alarms_hours_and_tests_have_reports_of_their_own(tmp_path: Path) -> None:
+    centre = Centre()
+    async with (
+        centre.listening(),
+        Spool.open(tmp_path / "store", "real", "boot") as spool,
+        reporting(spool, centre) as uplink,
+    ):
+        await spool.commit([readings(reading("n.pond.level", 84.5, "2026-11-26T04:00:10.000Z"))])
+        await spool.commit([alarm(channel="n.pond.level", value=84.9)])
+        await until(lambda: settled(uplink), "settled")
+        assert [each.elements for each in centre.reports(0x34)] == [{"3B": 84.5}]
+        assert [each.elements for each in centre.reports(0x33)] == [{"3B": 84.9}]
+    centre.heard.clear()
+    async with (
+        centre.listening(),
+        Spool.open(tmp_path / "other", "test", "boot") as spool,
+        reporting(spool, centre) as uplink,
+    ):
+        await spool.commit([readings(reading("n.g01.north", -12.5, "2026-11-26T04:00:10.000Z", "mm"))])
+        await until(lambda: settled(uplink), "settled")
+        assert not centre.reports(0x32, 0x33, 0x34)
+        assert [each.elements for each in centre.reports(0x30)] == [{"FF01": -12.5}]
+
+
+async def test_what_is_measured_on_its_step_goes_as_uniform_reports(tmp_path: Path) -> None:
+    centre = Centre()
+    level = {"channel": "n.pond.level", "element": "3B", "step": "10 min"}
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool:
+        for minute in (10, 20, 30, 33, 50):
+            at = f"2026-11-26T04:{minute}:00.200Z"
+            await spool.commit([readings(reading("n.pond.level", None if minute == 20 else minute, at))])
+        async with centre.listening(), reporting(spool, centre, element=[level]) as uplink:
+            await until(lambda: settled(uplink), "settled")
+    assert [each.elements for each in centre.reports(0x32)] == [{"3B": 33.0}]
+    assert [each.elements for each in centre.reports(0x31)] == [
+        {"3B@2611261210": 10.0, "3B@2611261220": None, "3B@2611261230": 30.0},
+        {"3B@2611261250": 50.0},
+    ]
+
+
+async def test_the_clock_is_set_by_the_program_that_the_site_file_names(tmp_path: Path) -> None:
+    program, called = tmp_path / "set-clock", tmp_path / "called"
+    program.write_text(f'#!/bin/sh\necho "$1" >> {called}\n[ $(wc -l < {called}) -lt 2 ]\n')
+    program.chmod(0o755)
+    centre = Centre()
+    async with (
+        centre.listening(),
+        Spool.open(tmp_path / "store", "real", "boot") as spool,
+        reporting(spool, centre, clock_program=str(program)),
+    ):
+        await until(lambda: centre.reports(0x2F), "it is there")
+        await centre.tell(order(0x4A, 9, 0x05))
+        (answer,) = await until(lambda: centre.reports(0x4A), "answered")
+        assert answer.serial == 9
+        assert called.read_text() == "2026-11-26T12:00:00+08:00\n"
+        await centre.tell(order(0x4A, 10, 0x05))  # the program fails now: no answer
+        await until(lambda: called.read_text().count("\n") == 2, "called again")
+        await centre.tell(order(0x51, 11, 0x05))
+        await until(lambda: centre.reports(0x51), "the clock is told behind it")
+        assert len(centre.reports(0x4A)) == 1
+
+
+async def test_questions_are_answered_and_the_clock_is_not_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    centre = Centre()
+    async with (
+        centre.listening(),
+        Spool.open(tmp_path / "store", "real", "boot") as spool,
+        reporting(spool, centre) as uplink,
+    ):
+        rows = (
+            reading("n.pond.level", 84.5, "2026-11-26T04:10:10.000Z"),
+            reading("n.g01.north", -12.5, "2026-11-26T04:12:10.000Z"),
+            reading("n.pond.level", 80.0, "2026-11-26T03:10:10.000Z"),  # late, of an outage
+        )
+        await spool.commit([readings(*rows)])
+        await until(lambda: settled(uplink), "settled")
+        await centre.tell(order(0x37, 7, 0x05))
+        (now,) = await until(lambda: centre.reports(0x37), "present values")
+        assert (now.serial, now.elements) == (7, {"3B": 84.5, "FF01": -12.5})
+        await centre.tell(order(0x3A, 8, 0x05, rest="FF011B"))
+        (some,) = await until(lambda: centre.reports(0x3A), "the element asked for")
+        assert some.elements == {"FF01": -12.5}
+        await centre.tell(order(0x4A, 9, 0x05))
+        await until(lambda: "setting the clock is refused" in caplog.text, "refused")
+        await centre.tell(order(0x51, 10, 0x05))
+        (clock,) = await until(lambda: centre.reports(0x51), "the clock")
+        assert clock.sent[:4] != "2611" or clock.sent[4:] != "26120000"
+        assert not centre.reports(0x4A)
+        assert {each.serial for each in centre.reports(0x2F)} <= {
+            1,
+            *(each.serial for each in centre.reports(0x32)),
+        }
+        connections = uplink.counters.connections
+        await centre.tell(order(0x37, 11, 0x05, password="0000"))
+        await until(
+            lambda: uplink.counters.connections > connections, "a stranger's frame ends the connection"
+        )
+        assert len(centre.reports(0x37)) == 1
