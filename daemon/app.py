@@ -24,7 +24,7 @@ from daemon import alarms, dated, requests, site_watch
 from daemon import audit as auditing
 from daemon import timekeeper as timekeeping
 from daemon.alarms import AlarmBook
-from daemon.audit import Audit, config_state, ordered, record_config
+from daemon.audit import Audit, config_state, ordered, record_config, record_shadow
 from daemon.cadence import Cadence
 from daemon.channels import Channels, Source
 from daemon.check_devices import wanted
@@ -43,6 +43,7 @@ from daemon.notify import Notifier
 from daemon.outputs import Output
 from daemon.pipeline import Pipeline
 from daemon.poller import PolledLine, PolledUnit, StreamLine
+from daemon.public_siren import PublicSirens
 from daemon.reading import rfc3339
 from daemon.remeasure import Remeasure
 from daemon.rules import HEARD, RulesFeed, Verdicts, supervise
@@ -197,7 +198,7 @@ class _Core:
             **LineVerbs(site, drivers, lines, taps).table(),
             **SpoolVerbs(spool, uplinks, audit).table(),
         }
-        obeying = build_orders(site, uplinks, audit, verbs, states, stored)
+        obeying = build_orders(site, uplinks, audit, verbs, pipeline, states, stored)
         async with Control(self._run_dir / "control.sock", verbs), asyncio.TaskGroup() as group:
 
             def start(name: str, work: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
@@ -294,6 +295,7 @@ class _Core:
         _, clock = stored.get(timekeeping.STATE, (0, b"null"))
         timekeeper.resume(msgspec.json.decode(clock))
         _, config = stored.get(auditing.STATE, (0, None))
+        record_shadow(audit, site, config)
         _, order = stored.get(auditing.ORDER, (0, None))
         record_config(audit, site, config, **ordered(site, order))
         return audit, timekeeper
@@ -371,6 +373,7 @@ def build_room(site: Site, clock: Clock, channels: Channels, rows: Sequence[Alar
         Stations(book, site.alarms.gather_s),
         roster,
         Calls(site.alarms, roster),
+        PublicSirens(site),
     )
 
 
@@ -489,7 +492,10 @@ def build_uplink(
             on_quarantined=partial(pipeline.quarantined, table.id),
             reconnect_most_s=RECONNECT_MOST_S if clock.rate == 1.0 else BENCH_RECONNECT_S,
         )
-    status = Status(site.site.mode, VERSION, boot_id(), spool.stream, site.sha256, rfc3339(clock.wall_ns()))
+    started = rfc3339(clock.wall_ns())
+    status = Status(
+        site.site.mode, VERSION, boot_id(), spool.stream, site.sha256, started, shadow=site.site.shadow
+    )
     return MqttUplink(
         table,
         site.site.id,
@@ -522,6 +528,7 @@ def build_orders(
     uplinks: Sequence[MqttUplink | DialectUplink],
     audit: Audit,
     verbs: Mapping[type[Request], Verb],
+    pipeline: Pipeline,
     states: dict[str, Callable[[], object]],
     stored: Mapping[str, tuple[int, bytes]],
 ) -> list[Orders]:
@@ -531,7 +538,7 @@ def build_orders(
         if isinstance(table, UplinkTable) and isinstance(uplink, MqttUplink) and table.request_keys:
             _, admitted = stored.get(f"{orders.STATE}{table.id}", (0, b"{}"))
             gate = Gate(table.request_keys, site.site.id, site.site.gateway, msgspec.json.decode(admitted))
-            each = Orders(table.id, gate, audit, verbs, uplink.resend)
+            each = Orders(table.id, gate, audit, verbs, uplink.resend, pipeline)
             states[each.name] = each.state
             uplink.obey(each.take)
             made.append(each)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from daemon.writer import Writer
 
 OURSELVES: Final = "pondwatch"  # `by`, where no person is behind it
+SHADOW: Final = "shadow"  # of the records from when to when the site ran in shadow
 STATE: Final = "audit:config"  # name of the state in which the store keeps the site file of the last start
 ORDER: Final = "audit:order"  # likewise the last order to take a new site file, and whose it was
 _MOST_CHANGES = 200
@@ -154,6 +155,14 @@ def record_config(audit: Audit, site: Site, stored: bytes | None, *, by: str = O
         **who,
     )
     return True
+
+
+def record_shadow(audit: Audit, site: Site, stored: bytes | None) -> None:
+    """Record that a trial run in shadow begins or ends with this start; arguments as above."""
+    rows = msgspec.json.decode(stored)["rows"] if stored else {}
+    was = bool(rows.get("site", {}).get("shadow", False))
+    if was is not site.site.shadow:
+        audit.record(SHADOW, by=OURSELVES, before=was, after=site.site.shadow)
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -124,8 +125,26 @@ def _dated(path: str, pond: Pond, file: File, found: Findings) -> None:
 
 
 def _output(path: str, output: OutputTable, file: File, found: Findings) -> None:
+    _authority(path, output, file, found)
     if output.after_calls and not file.duties:
         found.warn(f"{path}.after_calls", "there is no [[duty]]: calls go to nobody, only the time counts")
+
+
+def _authority(path: str, output: OutputTable, file: File, found: Findings) -> None:
+    """A public siren needs somebody who may have it sound, and a way for what they ask."""
+    if output.kind != "public":
+        if output.authority_keys:
+            found.wrong(f"{path}.authority_keys", f"is for kind = public; this output is a {output.kind}")
+        return
+    if not output.authority_keys:
+        found.wrong(f"{path}.authority_keys", "is missing: nobody could have the public siren sound")
+    heard = {key for _, up in rows("uplink", file.uplinks) for key in getattr(up, "request_keys", ())}
+    for i, key in enumerate(output.authority_keys):
+        where = f"{path}.authority_keys[{i}]"
+        if re.fullmatch("[0-9a-f]{64}", key) is None:
+            found.wrong(where, "is no public Ed25519 key: 64 hex digits, small letters")
+        elif key not in heard:
+            found.wrong(where, "stands in no uplink's request_keys: its requests would not be heard")
 
 
 def _ends(path: str, output: OutputTable, write: Write, found: Findings) -> None:

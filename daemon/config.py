@@ -62,6 +62,11 @@ class SiteTable:
     mode: Literal["real", "test", "simulated"] = _key(
         "stands in every payload; simulated allows the bench's clock rate", '"real"', default="real"
     )
+    shadow: bool = _key(
+        "trial run: all is judged and kept, no output moves, nobody is called, alarms say test and shadow",
+        "true",
+        default=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,6 +490,19 @@ class OutputTable:
     )
     after_calls: int = _key(
         "a louder one: only after so many further calls that nobody acknowledged", "1", default=0, min=0
+    )
+    authority_keys: tuple[str, ...] = _key(
+        "public: Ed25519 keys of the named authority, 64 hex digits each; among an uplink's request_keys too",
+        '["d7712120f3f55fc693d5639d4943126063d360b6951dc7a94940a6372963afe2"]',
+        default=(),
+    )
+    at_most_s: float = _key(
+        "public: longest time that one request may have it sound",
+        '"10 min"',
+        default=600.0,
+        key="at_most",
+        parse="duration",
+        exclusive_min=0.0,
     )
 
 

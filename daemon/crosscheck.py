@@ -84,6 +84,10 @@ def _site(file: File, found: Findings) -> None:
         found.wrong("site.timezone", f"{zone!r} is no time zone{remedy}")
     if file.site.mode != "real":
         found.warn("site.mode", f"every payload says that it is {file.site.mode}")
+    if file.site.shadow:
+        found.warn(
+            "site.shadow", "is on: no output moves, nobody is called, and alarms say that they are a test"
+        )
     _page(file, found)
     if not file.uplinks:
         found.warn("uplink", "there is none: readings are kept here and go nowhere")

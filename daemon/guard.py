@@ -18,6 +18,7 @@ from daemon.duty import CALLS, standing
 from daemon.judge import STATE as LEVEL
 from daemon.modes import STATE as MODES
 from daemon.modes import Drill, Maintenance
+from daemon.public_siren import STATE as SIRENS
 from daemon.reading import parse_rfc3339, rfc3339
 from daemon.water import STATE as RAIN
 from drivers.sample import Quality
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from daemon.judge import Judge
     from daemon.modes import Mode, Modes
     from daemon.outputs import Output
+    from daemon.public_siren import Order, PublicSirens
     from daemon.reading import ReadingFrame
     from daemon.remeasure import Remeasure
     from daemon.stations import Stations
@@ -58,6 +60,7 @@ class Room:
         stations: devices that are silent.
         roster: who is on duty.
         calls: who was called.
+        sirens: public sirens that the authority has sound.
     """
 
     book: AlarmBook
@@ -67,11 +70,12 @@ class Room:
     stations: Stations
     roster: Roster
     calls: Calls
+    sirens: PublicSirens
 
     def states(self) -> dict[str, Callable[[], object]]:
         """What must outlive a restart, beside the alarms themselves."""
         mine = {**self.judge.states(), **self.water.states(), **self.modes.states()}
-        return mine | {CALLS: self.calls.state}
+        return mine | {CALLS: self.calls.state, SIRENS: self.sirens.state}
 
     def restore(self, name: str, state: Any) -> bool:
         """Hand a stored state to whose it is; False if it is nobody's here."""
@@ -83,6 +87,8 @@ class Room:
             self.modes.restore(state)
         elif name == CALLS:
             self.calls.restore(state)
+        elif name == SIRENS:
+            self.sirens.restore(state)
         else:
             return False
         return True
@@ -92,7 +98,7 @@ class Guard:
     """Made before the outputs, which `drive` hands in.
 
     Args:
-        site: the red-closing roles, the key switch.
+        site: the red-closing roles, the key switch; in shadow no output moves and nobody is called.
         clock: stamps.
         room: the alarms and all around them.
         audit: what people do is written down there.
@@ -107,7 +113,9 @@ class Guard:
         self._stations = room.stations
         self._roster = room.roster
         self._calls = room.calls
+        self._sirens = room.sirens
         self._audit = audit
+        self._shadow = site.site.shadow
         self._red_closed_by = site.alarms.red_closed_by
         self._key_switch = site.alarms.key_switch
         self._key_was_on: bool | None = None
@@ -141,9 +149,13 @@ class Guard:
         alarms: list[Alarm] | None = None
         for output in self._outputs:
             table = output.table
-            if table.kind == "watchdog":
+            if self._shadow:
+                output.want(False)  # noqa: FBT003 -- off
+            elif table.kind == "watchdog":
                 output.want(self._is_well())
-            elif table.kind != "public":
+            elif table.kind == "public":
+                output.want(self._sirens.is_on(table.id))
+            else:
                 alarms = self._book.open() if alarms is None else alarms
                 at = Level[table.at.upper()]
                 wanted = (
@@ -176,6 +188,8 @@ class Guard:
 
     def called(self, changed: Sequence[Alarm]) -> list[Alarm]:
         """The changed alarms with whom they call, and others that call now."""
+        if self._shadow:
+            return list(changed)
         with_calls = {alarm.id: alarm for alarm in changed}
         now_ns = self._clock.wall_ns()
         late = [alarm.id for alarm in self._book.overdue(now_ns)]
@@ -200,6 +214,9 @@ class Guard:
         now_ns = self._clock.wall_ns()
         levels = {pond: int(self._level(pond)) for pond in self._judge.ponds}
         changed = [a for order in self._modes.expire(now_ns, levels) for a in self.end(order, "ended")]
+        changed += [
+            a for siren in self._sirens.expire(now_ns) for a in self._silenced(siren, "ended", OURSELVES)
+        ]
         changed += self._water.look(now_ns) + self._stations.look(now_ns, self._modes.maintained)
         self._switch()
         return changed
@@ -218,6 +235,42 @@ class Guard:
         seen = Observation("none", "gone", self._clock.wall_ns(), reason, evidence={"drill": True})
         alarm = self._book.observe(_drill_subject(order.pond), seen)
         return [alarm] if alarm else []
+
+    # -- public sirens -------------------------------------------------------------------------------
+
+    def sound(self, output: str, *, key: str, by: str, seconds: float, why: str | None) -> list[Alarm]:
+        """Have a public siren sound by the authority's signed request; the alarms that change.
+
+        Raises:
+            NotAllowed: see `PublicSirens.sound`.
+        """
+        now_ns = self._clock.wall_ns()
+        order = self._sirens.sound(output, key=key, by=by, seconds=seconds, now_ns=now_ns)
+        self._switch()
+        log.warning("public siren %s sounds for %g s: %s, key %s", output, seconds, by, key)
+        self._audit.record("siren", by=by, subject=output, after=order, why=why, states=(SIRENS,), key=key)
+        reason = reasons.siren_sounds(output, by, rfc3339(order.until_ns))
+        seen = Observation("none", "present", now_ns, reason, evidence={"by": by, "key": key})
+        alarm = self._book.observe(self._siren_subject(output), seen)
+        return [alarm] if alarm else []
+
+    def silence(self, output: str, *, key: str, by: str, why: str | None) -> list[Alarm]:
+        """The contrary.
+
+        Raises:
+            NotAllowed: see `PublicSirens.silence`.
+        """
+        return self._silenced(self._sirens.silence(output, key=key), why or "ended", by)
+
+    def _silenced(self, order: Order, why: str, by: str) -> list[Alarm]:
+        self._switch()
+        self._audit.record("siren.end", by=by, subject=order.output, before=order, why=why, states=(SIRENS,))
+        seen = Observation("none", "gone", self._clock.wall_ns(), reasons.siren_silent(order.output))
+        alarm = self._book.observe(self._siren_subject(order.output), seen)
+        return [alarm] if alarm else []
+
+    def _siren_subject(self, output: str) -> Subject:
+        return Subject("system", f"siren.{output}", pond=self._sirens.pond(output), rule="public-siren")
 
     def attach(self, alarm_id: str, measured: Sequence[Mapping[str, Any]]) -> list[Alarm]:
         """What was measured again around a red channel; nothing if somebody has closed it meanwhile."""

@@ -14,6 +14,7 @@ from daemon.control import Refused
 from daemon.modes import STATE as MODES
 from daemon.modes import Drill, Maintenance, Mute
 from daemon.reading import parse_rfc3339
+from daemon.water import Warned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ class GuardVerbs:
         self._guard = guard
         self._manual = manual
         self._modes = room.modes
+        self._water = room.water
         self._book = room.book
         self._stations = room.stations
         self._roster = room.roster
@@ -74,6 +76,7 @@ class GuardVerbs:
             requests.MuteEnd: self._mute_end,
             requests.ManualReading: self._reading,
             requests.ManualPatrol: self._patrol,
+            requests.StormWarning: self._warning,
         }
 
     # -- alarms --------------------------------------------------------------------------------------
@@ -222,6 +225,32 @@ class GuardVerbs:
             time_ns=_instant(request.at) if request.at else None,
             uid=caller.uid,
         )
+
+    async def _warning(self, request: requests.StormWarning, caller: Caller) -> list[Alarm]:
+        """What the weather service or a platform warns of, until it ends."""
+        if not request.by.strip():
+            raise NotAllowed("who passes the warning on? A name is needed")
+        now_ns, until_ns = self._span(request.until)
+        if until_ns <= now_ns:
+            raise NotAllowed(f"the warning ended at {request.until}: it changes nothing any more")
+        warning = Warned(request.level, until_ns, request.source)
+        try:
+            changed = self._water.warned(request.pond, warning, now_ns)
+        except KeyError:
+            raise NotAllowed(
+                f"pond {request.pond} has no rain level: [[pond]] rain in the site file gives it one"
+            ) from None
+        self._pipeline.announce(changed)
+        self._audit.record(
+            "rain.warning",
+            by=request.by,
+            uid=caller.uid,
+            subject=request.pond,
+            after=warning,
+            why=request.source,
+            states=tuple(self._water.moved()),
+        )
+        return changed
 
 
 def _named(by: str) -> None:

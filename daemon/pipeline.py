@@ -16,6 +16,7 @@ from daemon.control import Fanout
 from daemon.duty import CALLS
 from daemon.reading import parse_rfc3339
 from daemon.spool import Draft
+from daemon.uplink.envelope import Sound
 from daemon.writer import site_head
 from drivers.sample import Quality
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
 
     from daemon.alarms import Alarm
+    from daemon.batch import Mode
     from daemon.cadence import Cadence
     from daemon.channels import Channels, Group
     from daemon.clock import Clock
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from daemon.reading import ReadingFrame
     from daemon.rules import Verdict, Verdicts
     from daemon.timekeeper import Timekeeper
+    from daemon.uplink.envelope import Silence
     from daemon.writer import Writer
     from drivers.sample import Frame
 
@@ -68,6 +71,10 @@ class Pipeline:
         self._metrics = metrics
         self._verdicts = verdicts
         self._head = site_head(site)
+        self._alarm_mode: Mode | None = None
+        if site.site.shadow:
+            self._head += b'"shadow":true,'
+            self._alarm_mode = "test" if site.site.mode == "real" else None
         self._line_of = {device.id: device.line for device in site.devices}
         self._tables = {channel.id: channel for channel in site.channels}
         self._cadence: Cadence | None = None
@@ -111,6 +118,21 @@ class Pipeline:
     def remeasured(self, alarm_id: str, found: Sequence[Mapping[str, Any]]) -> None:
         """What was measured again around a red channel becomes evidence of its alarm."""
         self.announce(self._guard.attach(alarm_id, found))
+
+    def order(self, request: Sound | Silence, key: str) -> list[str]:
+        """A signed request about a public siren; ids of the alarms that change.
+
+        Raises:
+            NotAllowed: see `PublicSirens`.
+        """
+        if isinstance(request, Sound):
+            changed = self._guard.sound(
+                request.output, key=key, by=request.by, seconds=request.seconds, why=request.note
+            )
+        else:
+            changed = self._guard.silence(request.output, key=key, by=request.by, why=request.note)
+        self.announce(changed)
+        return [alarm.id for alarm in changed]
 
     def fill_in(self, readings: ReadingFrame) -> None:
         """A person's readings in place of those an instrument does not have: kept and forwarded."""
@@ -171,14 +193,24 @@ class Pipeline:
     # -- alarms --------------------------------------------------------------------------------------
 
     def announce(self, changed: Sequence[Alarm]) -> None:
-        """Commit changed alarms at once, with whom they call, and let them be seen in the log."""
+        """Commit changed alarms at once, with whom they call, and let them be seen in the log.
+
+        Of a site that runs in shadow they say so, and that they are a test: no platform is to act on them.
+        """
         changed = self._guard.called(changed)
         if not changed:
             return
         self._writer.mark([CALLS])
         mono_ns = self._clock.monotonic_ns()
         drafts = [
-            Draft("alarms", self._head + alarms.body(alarm), self._clock.wall_ns(), mono_ns, 1)
+            Draft(
+                "alarms",
+                self._head + alarms.body(alarm),
+                self._clock.wall_ns(),
+                mono_ns,
+                1,
+                self._alarm_mode,
+            )
             for alarm in changed
         ]
         self._writer.put_urgent(drafts, {alarm.id: alarms.encode(alarm) for alarm in changed})

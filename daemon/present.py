@@ -56,6 +56,7 @@ class Present(msgspec.Struct, frozen=True):
     time: str
     site: str
     mode: str
+    shadow: bool
     config_sha256: str
     ills: list[str]
     clock_why: str

@@ -126,6 +126,19 @@ def quarantined(uplink: str, seq: int, why: str) -> Reason:
     )
 
 
+def siren_sounds(output: str, by: str, until: str) -> Reason:
+    """The authority has a public siren sound."""
+    return Reason(
+        f"公共警报器 {output} 按 {by} 的签名指令鸣响，至 {until}",
+        f"public siren {output} sounds by signed request of {by} until {until}",
+    )
+
+
+def siren_silent(output: str) -> Reason:
+    """It no longer does."""
+    return Reason(f"公共警报器 {output} 已停止", f"public siren {output} is silent")
+
+
 def site_file_bad(mistake: str) -> Reason:
     """The site file cannot be used; the last good one is."""
     return Reason(

@@ -183,6 +183,27 @@ class ManualPatrol(Request, frozen=True, tag="manual.patrol"):
     at: str | None = None
 
 
+class StormWarning(Request, frozen=True, tag="rain.warning"):
+    """A warning of the weather service for a pond; `until` as above; none takes it back. Answer: alarms."""
+
+    changes: ClassVar[bool] = True
+    pond: str
+    level: Literal["none", "blue", "yellow", "orange", "red"]
+    until: str
+    source: str
+    by: str
+
+
+class AlarmsLabel(Request, frozen=True, tag="alarms.label"):
+    """What an engineer makes of an alarm, open or closed; the last label counts. Answer: the alarm."""
+
+    changes: ClassVar[bool] = True
+    id: str
+    label: Literal["real", "false", "unsure"]
+    by: str
+    note: str | None = None
+
+
 class SpoolResend(Request, frozen=True, tag="spool.resend"):
     """Send a range of the stream once more, over one uplink or all. Answer: Resending."""
 
@@ -228,6 +249,8 @@ REQUESTS = (
     | MuteEnd
     | ManualReading
     | ManualPatrol
+    | StormWarning
+    | AlarmsLabel
     | SpoolResend
     | Apply
 )

@@ -23,7 +23,9 @@ _DEEDS: dict[str, tuple[type[requests.AlarmsAck], str]] = {
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="do", metavar="list|show|ack|ack-all|assign|handle|close|handover")
+    verbs = parser.add_subparsers(
+        dest="do", metavar="list|show|ack|ack-all|assign|handle|close|label|handover"
+    )
     verbs.add_parser("list", help="those that are not closed (the default)")
     verbs.add_parser("show", help="one alarm, all of it").add_argument("id")
     everything = verbs.add_parser("ack-all", help="签收: all that is new, of a pond or of the site")
@@ -35,6 +37,19 @@ def options(parser: argparse.ArgumentParser) -> None:
     handover.add_argument("--by", metavar="NAME", help="who hands over")
     handover.add_argument("--to", metavar="NAME", help="who takes over")
     handover.add_argument("--note", help="what the next shift should know")
+    label = verbs.add_parser(
+        "label", help="what an engineer makes of it, open or closed; pondwatch report --shadow sums up"
+    )
+    label.add_argument("id")
+    which = label.add_mutually_exclusive_group(required=True)
+    for name, what in (
+        ("real", "the dam, the water or the instrument was as it says"),
+        ("false", "nothing was"),
+        ("unsure", "nobody can tell"),
+    ):
+        which.add_argument(f"--{name}", dest="label", action="store_const", const=name, help=what)
+    label.add_argument("--by", required=True, metavar="NAME", help="who")
+    label.add_argument("--note", help="what it was")
     for name, (_, what) in _DEEDS.items():
         deed = verbs.add_parser(name, help=what)
         deed.add_argument("id")
@@ -57,6 +72,9 @@ def run(options: argparse.Namespace) -> int:
         return _list(requests.ask(socket, request, list[Alarm]), json=options.json) and 0
     if options.do == "show":
         alarm = requests.ask(socket, requests.AlarmsShow(options.id), Alarm)
+    elif options.do == "label":
+        asked: requests.Request = requests.AlarmsLabel(options.id, options.label, options.by, options.note)
+        alarm = requests.ask(socket, asked, Alarm)
     else:
         deed, _ = _DEEDS[options.do]
         asked = deed(id=options.id, by=options.by, role=options.role, note=options.note)

@@ -1,19 +1,21 @@
-"""Readings by hand and patrols: compared with the instrument, filled in where it has no value, audited."""
+"""Readings by hand, compared with the instrument or filled in where it has none; patrols; storm warnings."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from daemon import requests
+from daemon.alarms import Alarm
 from daemon.commands.surface import control_socket, print_json
 from daemon.manual import Compared
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="do", metavar="reading|patrol", required=True)
+    verbs = parser.add_subparsers(dest="do", metavar="reading|patrol|warning", required=True)
     reading = verbs.add_parser("reading", help="补测 / 比测: a channel read by hand, in the channel's unit")
     reading.add_argument("channel")
     reading.add_argument("value", type=float)
@@ -23,8 +25,18 @@ def options(parser: argparse.ArgumentParser) -> None:
     patrol.add_argument("found", help="in words")
     patrol.add_argument("--section", default="")
     patrol.add_argument("--abnormal", action="store_true", help="something is wrong: it calls people")
-    for verb in (reading, patrol):
+    warning = verbs.add_parser(
+        "warning", help="气象预警: what the weather service warns of, for a pond's rain level"
+    )
+    warning.add_argument("pond")
+    warning.add_argument(
+        "level", choices=("none", "blue", "yellow", "orange", "red"), help="none: it is over"
+    )
+    warning.add_argument("--until", required=True, metavar="TIME", help="'6 h', or an instant, RFC 3339")
+    warning.add_argument("--source", required=True, help="who warns, and the number of the warning")
+    for verb in (reading, patrol, warning):
         verb.add_argument("--by", required=True, metavar="NAME", help="who")
+    for verb in (reading, patrol):
         verb.add_argument("--at", metavar="TIME", help="when, RFC 3339; default: now")
 
 
@@ -38,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
         else:
             print(f"{compared.channel}  {compared.value:.8g} {compared.unit}  {_said(compared)}")
         return int(compared.agrees is False)
+    if options.do == "warning":
+        return _warned(socket, options)
     patrol = requests.ManualPatrol(
         options.pond, options.by, options.found, options.section, options.abnormal, options.at
     )
@@ -46,6 +60,16 @@ def run(options: argparse.Namespace) -> int:
         print_json(alarms)
     else:
         print("\n".join(alarms) or "written down")
+    return 0
+
+
+def _warned(socket: Path, options: argparse.Namespace) -> int:
+    request = requests.StormWarning(options.pond, options.level, options.until, options.source, options.by)
+    changed: list[Alarm] = requests.ask(socket, request, list[Alarm])
+    if options.json:
+        print_json(changed)
+    else:
+        print("\n".join(alarm.reason.zh for alarm in changed) or "written down")
     return 0
 
 

@@ -1,6 +1,7 @@
 """The monthly return out of the store: completeness, alarms, same-day rate, mutes, changes of limits.
 
---season: the check before the flood season instead. Text on screen; --to FILE.html or FILE.txt writes it.
+--season: the check before the flood season instead; --shadow: the summary of a trial run. Text on screen;
+--to FILE.html or FILE.txt writes it.
 """
 
 from __future__ import annotations
@@ -9,23 +10,24 @@ import re
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from zoneinfo import ZoneInfo
 
 import apsw
 
 from daemon.archive import Archive
 from daemon.commands.surface import CommandError, load_site, print_json
-from daemon.report import season, written
+from daemon.report import season, shadow, written
 from daemon.report.figures import NS, Month, Span, collect
 from daemon.state import periods_s
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from daemon.config import Site
 
+T = TypeVar("T")
 _LOOK_BACK_D = 30  # the check before the season looks at so many days
 
 
@@ -33,6 +35,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--month", metavar="YYYY-MM", help="which month (the last one that is over)")
     parser.add_argument(
         "--season", metavar="YYYY-MM-DD", help="the check before the season that ends on this day"
+    )
+    parser.add_argument(
+        "--shadow",
+        action="store_true",
+        help="the trial run: alarms in shadow and what engineers made of them",
     )
     parser.add_argument("--to", type=Path, metavar="FILE", help=".html prints on A4; .txt")
     parser.add_argument("--language", choices=("zh", "en"), default="zh")
@@ -51,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
         points = season.check(site, month, now.date(), _day(options.season))
         _give(options, writer.title(month, season=True), list(writer.season(points)))
         return int(any(point.open for point in points))
+    if options.shadow:
+        return _trial(options, site, writer)
     month = _collected(site, Span.of_month(*_month(options.month, now.date()), zone))
     if month.first_ns is None:
         raise CommandError("the store has nothing of that month; name another with --month YYYY-MM", 1)
@@ -58,7 +67,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _trial(options: argparse.Namespace, site: Site, writer: written.Writer) -> int:
+    trial = _read(site, shadow.collect)
+    if not trial.spans:
+        raise CommandError("the site never ran in shadow; [site] shadow = true begins a trial run", 1)
+    name = site.site.name or site.site.id
+    title = f"{name} 试运行总结" if options.language == "zh" else f"{name}: trial run"
+    _give(options, title, list(writer.trial(trial)))
+    return int(bool(trial.unlabelled()))
+
+
 def _collected(site: Site, span: Span) -> Month:
+    return _read(site, lambda archive: collect(archive, span, periods_s(site)))
+
+
+def _read(site: Site, take: Callable[[Archive], T]) -> T:
     path = site.store_folder / "spool.db"
     if not path.exists():
         raise CommandError(
@@ -66,7 +89,7 @@ def _collected(site: Site, span: Span) -> Month:
         )
     try:
         with closing(Archive(path)) as archive:
-            return collect(archive, span, periods_s(site))
+            return take(archive)
     except apsw.Error as error:
         raise CommandError(f"{path} cannot be read: {error}", 3) from None
 

@@ -90,6 +90,8 @@ class View:
             found.append(("red", f"{say('no_core')} ({self._seen.why})"))
         if present is not None and present.mode != "real":
             found.append(("plain", say(f"mode_{present.mode}")))
+        if present is not None and present.shadow:
+            found.append(("plain", say("shadow")))
         if left.drill is not None:
             found.append(
                 ("plain", f"{say('drill')}: {left.drill.pond} {say(left.drill.level)}, {left.drill.reason}")

@@ -92,6 +92,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "until": ("至", "until"),
     "mode_test": ("测试模式:不是真实数据", "Test mode: these are not real data"),
     "mode_simulated": ("模拟数据:不是真实的库", "Simulated: this is no real pond"),
+    "shadow": (
+        "试运行(影子)模式:照常判断并记录,输出不动作,不呼叫人员",
+        "Shadow: all is judged and recorded, no output moves, nobody is called",
+    ),
     "no_core": (
         "采集程序没有应答,下面没有当前数据",
         "The core does not answer: nothing below is of this moment",

@@ -159,18 +159,20 @@ def _readings(month: Month, readings: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _alarm(month: Month, alarm: Mapping[str, Any]) -> None:
+    if alarm.get("shadow"):
+        return  # of a trial run, which has a summary of its own
     if alarm["mode"] == "test":
         month.rehearsed += 1
         return
     known = month.alarms.get(alarm["id"])
     if known is None:
-        raised_ns = _raised_ns(alarm["id"])
-        if raised_ns not in month.span:
+        began_ns = raised_ns(alarm["id"])
+        if began_ns not in month.span:
             return
         known = month.alarms[alarm["id"]] = AlarmOf(
             alarm["kind"],
             alarm["pond"] or "",
-            raised_ns,
+            began_ns,
             parse_rfc3339(alarm["due"]),
             alarm["level"],
             alarm["reason"],
@@ -185,7 +187,7 @@ def _alarm(month: Month, alarm: Mapping[str, Any]) -> None:
     known.closed = alarm["response"] == "closed"
 
 
-def _raised_ns(alarm_id: str) -> int:
+def raised_ns(alarm_id: str) -> int:
     """The instant that ends an alarm's id, `20261123T160900.245Z`."""
     text = alarm_id.rpartition(":")[2]
     return (

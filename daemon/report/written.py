@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from unicodedata import east_asian_width
 from zoneinfo import ZoneInfo
 
+from daemon.report import shadow
 from daemon.report.season import BY_HAND
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from daemon.config import Site
     from daemon.report.figures import Month
     from daemon.report.season import Point
+    from daemon.report.shadow import Trial
 
 _KINDS: Final = {
     "channel": "测点",
@@ -206,6 +208,47 @@ class Writer:
 
     def _none(self) -> str:
         return self._say("无", "none")
+
+    # -- a trial run ---------------------------------------------------------------------------------
+
+    def trial(self, trial: Trial) -> Iterator[Part]:
+        said = [f"{self._time(begin)} - {self._time(end)}" for begin, end in trial.spans]
+        false = sum(each["false"] for each in trial.counts().values())
+        if trial.years:
+            rate, low, high = trial.per_year(false)
+            said.append(
+                self._say(
+                    f"误报 {false} 次，折合每年 {rate:.2f} 次（95 % 区间 {low:.2f} 至 {high:.2f}）。",
+                    f"{false} false alarms, {rate:.2f} a year (95 %: {low:.2f} to {high:.2f}).",
+                )
+            )
+        if left := len(trial.unlabelled()):
+            said.append(
+                self._say(
+                    f"{left} 个报警尚未判定：pondwatch alarms label。",
+                    f"{left} alarms are without a label: pondwatch alarms label.",
+                )
+            )
+        if trial.damaged:
+            said.append(self._say(f"{trial.damaged} 包数据已损坏", f"{trial.damaged} packs are damaged"))
+        rows = [
+            (
+                self._say(_KINDS[kind], kind),
+                what,
+                *(str(n) for n in (sum(each.values()), *(each[label] for label in (*shadow.LABELS, "")))),
+            )
+            for (kind, what), each in sorted(trial.counts().items())
+        ]
+        head = self._say(
+            "类型 级别或规则 次数 真 误 存疑 未判定", "kind level-or-rule count real false unsure none"
+        ).split()
+        yield Part(self._say("试运行", "Trial run"), said, head, rows)
+        listed = [
+            (self._time(each.raised_ns), each.worst, each.label or "-", each.by, each.note, each.id)
+            for each in shadow.order(trial.alarms.values())
+        ]
+        head = self._say("发生 最高级别 判定 人员 说明 报警", "raised worst label by note alarm").split()
+        yield Part(self._say("各报警", "Each alarm"), [] if listed else [self._none()], head, listed)
 
     # -- the season ----------------------------------------------------------------------------------
 

@@ -64,7 +64,32 @@ class Close(Acknowledge, frozen=True, tag="close"):
     pass
 
 
-Known = Measure | Resend | Acknowledge | Assign | Handle | Close
+class StormWarning(Wanted, frozen=True, tag="warning"):
+    """A warning of the weather service for a pond, until an instant (RFC 3339) or for a time."""
+
+    pond: str
+    level: Literal["none", "blue", "yellow", "orange", "red"]
+    until: str
+    source: str
+    by: str
+
+
+class Sound(Wanted, frozen=True, tag="siren.sound"):
+    """Have a public siren sound for so long; done for a key of that siren's authority only."""
+
+    output: str
+    seconds: float
+    by: str
+    note: str | None = None
+
+
+class Silence(Wanted, frozen=True, tag="siren.silence"):
+    output: str
+    by: str
+    note: str | None = None
+
+
+Known = Measure | Resend | Acknowledge | Assign | Handle | Close | StormWarning | Sound | Silence
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

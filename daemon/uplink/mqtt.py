@@ -70,9 +70,13 @@ class Status(msgspec.Struct, frozen=True):
     stream: str
     config_sha256: str
     started: str  # RFC 3339
+    shadow: bool = False  # said where it is so
 
     def payload(self, state: Literal["online", "stopping", "offline"]) -> bytes:
-        return msgspec.json.encode({"v": 1, "state": state, **msgspec.structs.asdict(self)})
+        its = msgspec.structs.asdict(self)
+        if not self.shadow:
+            del its["shadow"]
+        return msgspec.json.encode({"v": 1, "state": state, **its})
 
 
 class Receipt(msgspec.Struct):

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, Protocol
 
 import msgspec
 
@@ -41,6 +41,14 @@ _DEEDS: Mapping[type[envelope.Wanted], type[requests.AlarmsAck]] = {
 }
 
 
+class Sirens(Protocol):
+    """What has public sirens sound."""
+
+    def order(self, request: envelope.Sound | envelope.Silence, key: str) -> list[str]:
+        """Do it; ids of the alarms that change. Raises NotAllowed."""
+        ...
+
+
 class Orders:
     """Of one uplink.
 
@@ -50,6 +58,7 @@ class Orders:
         audit: keeps what was asked, with the state that makes a repeat a replay.
         verbs: what the control socket offers; a request is done by the same verb.
         resend: sends a range of the stream again; a sentence where it cannot.
+        sirens: the public ones. They are the only thing that a request can do and the control socket cannot.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class Orders:
         audit: Audit,
         verbs: Mapping[type[requests.Request], Verb],
         resend: Callable[[str, int, int], str],
+        sirens: Sirens,
     ) -> None:
         self.name = STATE + uplink
         self._uplink = uplink
@@ -66,6 +76,7 @@ class Orders:
         self._audit = audit
         self._verbs = verbs
         self._resend = resend
+        self._sirens = sirens
         self._waiting: deque[tuple[Envelope, envelope.Known]] = deque()
         self._some = asyncio.Event()
         self._refusals: deque[float] = deque(maxlen=REFUSALS_A_MINUTE)
@@ -103,7 +114,7 @@ class Orders:
             self._some.clear()
             while self._waiting:
                 admitted, request = self._waiting.popleft()
-                result = await self._done(request)
+                result = await self._done(request, admitted.key)
                 self._audit.record(
                     "request.done",
                     by=f"key {admitted.key}",
@@ -112,7 +123,7 @@ class Orders:
                     request_seq=admitted.seq,
                 )
 
-    async def _done(self, request: envelope.Known) -> dict[str, Any]:
+    async def _done(self, request: envelope.Known, key: str) -> dict[str, Any]:
         ourselves = Caller(os.getpid(), os.getuid(), os.getgid())
         try:
             match request:
@@ -121,6 +132,11 @@ class Orders:
                     return {"refused": why} if why else {"ok": None}
                 case envelope.Measure():
                     return {"ok": await self._ask(requests.Read(request.channels), ourselves)}
+                case envelope.StormWarning():
+                    its = msgspec.structs.asdict(request)
+                    return {"ok": await self._ask(requests.StormWarning(**its), ourselves)}
+                case envelope.Sound() | envelope.Silence():
+                    return {"ok": self._sirens.order(request, key)}
                 case _:
                     deed = _DEEDS[type(request)](request.alarm, request.by, request.role, request.note)
                     return {"ok": await self._ask(deed, ourselves)}

@@ -184,7 +184,7 @@ Records = npt.NDArray[np.void]
 
 
 def _compiled(function: _F) -> _F:
-    return cast("_F", njit(error_model="numpy")(function))
+    return cast("_F", njit(error_model="numpy", forceinline=True)(function))
 
 
 def _entry(function: _F) -> _F:
@@ -227,42 +227,42 @@ def forget(s: Any) -> None:
 
 @_compiled
 def replace_oldest(s: Any, x: float) -> int:
-    """Put `x` in the ring and the sorted window in place of the oldest sample; how many there are."""
-    size: int = min(s.n, WINDOW)
-    if size == WINDOW:
-        oldest = s.ring[s.n % WINDOW]
-        j = 0
-        while j < WINDOW - 1 and s.sorted[j] != oldest:
-            j += 1
-        size -= 1
-        while j < size:
-            s.sorted[j] = s.sorted[j + 1]
-            j += 1
-    j = size
-    while j > 0 and s.sorted[j - 1] > x:
-        s.sorted[j] = s.sorted[j - 1]
-        j -= 1
-    s.sorted[j] = x
-    s.ring[s.n % WINDOW] = x
-    return size + 1
+    """Put `x` in the ring and the sorted window in place of the oldest sample; how many there are.
+
+    A full window is gone through without a branch: which sample is the oldest cannot be foreseen, and a wrong
+    guess costs as much as all the rest.
+    """
+    at = s.n % WINDOW
+    if s.n < WINDOW:
+        j = s.n
+        while j > 0 and s.sorted[j - 1] > x:
+            s.sorted[j] = s.sorted[j - 1]
+            j -= 1
+        s.sorted[j] = x
+        s.ring[at] = x
+        return int(s.n + 1)
+    oldest = s.ring[at]
+    rank = 0
+    for j in range(WINDOW):
+        rank += 1 if s.sorted[j] < oldest else 0
+    below = -inf
+    for j in range(WINDOW - 1):
+        here = s.sorted[j + 1] if j >= rank else s.sorted[j]
+        s.sorted[j] = max(below, min(x, here))
+        below = here
+    s.sorted[WINDOW - 1] = max(below, x)
+    s.ring[at] = x
+    return WINDOW
 
 
 @_compiled
-def median_deviation(window: Any) -> float:
-    """Median of |x - median| of a full sorted window: the middle one, walking outwards from the middle."""
-    median = window[MIDDLE]
-    low, high = MIDDLE - 1, MIDDLE + 1
-    deviation = 0.0
-    for _ in range(MIDDLE):
-        below = median - window[low] if low >= 0 else np.inf
-        above = window[high] - median if high < WINDOW else np.inf
-        if below <= above:
-            deviation = below
-            low -= 1
-        else:
-            deviation = above
-            high += 1
-    return deviation
+def median_deviation(s: Any) -> float:
+    """Median of |x - median| of a full sorted window: of all runs of six with the middle in them the tightest."""  # noqa: E501
+    median = s.sorted[MIDDLE]
+    deviation = inf
+    for j in range(MIDDLE + 1):
+        deviation = min(deviation, max(median - s.sorted[j], s.sorted[j + MIDDLE] - median))
+    return float(deviation)
 
 
 @_compiled
@@ -275,14 +275,16 @@ def hampel(s: Any, t: int, x: float, p: Any, o: Any) -> int:
         o.spike = s.wait[1, 0]
         o.spike_median = s.wait[1, 1]
         o.spike_spread = s.wait[1, 2]
-    s.wait_on[1] = 1 if s.wait_on[0] and abs(x - s.wait[0, 1]) <= p.k * s.wait[0, 2] else 0
-    s.wait_t[1] = s.wait_t[0]
-    for j in range(3):
-        s.wait[1, j] = s.wait[0, j]
-    s.wait_on[0] = 0
+    s.wait_on[1] = 0
+    if s.wait_on[0]:
+        s.wait_on[0] = 0
+        s.wait_on[1] = 1 if abs(x - s.wait[0, 1]) <= p.k * s.wait[0, 2] else 0
+        s.wait_t[1] = s.wait_t[0]
+        for j in range(3):
+            s.wait[1, j] = s.wait[0, j]
     if replace_oldest(s, x) == WINDOW:
         median = s.sorted[MIDDLE]
-        spread = max(MAD_TO_SD * median_deviation(s.sorted), p.floor)
+        spread = max(MAD_TO_SD * median_deviation(s), p.floor)
         o.median = median
         o.spread = spread
         if abs(x - median) > p.k * spread and spread > 0.0:
@@ -544,15 +546,14 @@ def start(s: Any, x: float, p: Any) -> None:
 
 
 @_compiled
-def movement(s: Any, t: int, x: float, state: Records, params: Records, mates: Any, p: Any, o: Any) -> int:
-    """Trend, onset, and the part common to the failure domain, which is taken from `x` before; flags."""
+def movement(s: Any, t: int, x: float, part: float, p: Any) -> int:
+    """Trend, onset; `part` is common to the failure domain and is taken from `x` before; flags."""
     if s.n == 0:
         start(s, x, p)
         return 0
     dt = (t - s.t) / NS_PER_H
     flags = 0
     if p.mates_to > p.mates_from:
-        part = of_mates(False, t, state, params, mates, p)  # noqa: FBT003 -- compiled
         # Little of it is everybody's own noise, and taking that away would let the domain wander as one.
         s.common = part if abs(part) > REMOVED * sqrt(p.r) else 0.0
         s.off = x - (s.x + s.v * dt)
@@ -560,11 +561,6 @@ def movement(s: Any, t: int, x: float, state: Records, params: Records, mates: A
         flags |= common_condition(s, p)
     flags |= trend(s, dt, x, p)
     flags |= rate_condition(s, dt, p)
-    if flags & RATE_PRESENT and p.mates_to > p.mates_from:
-        o.common_rate = of_mates(True, t, state, params, mates, p)  # noqa: FBT003 -- compiled
-        if abs(s.v - o.common_rate) <= p.rate_limit:
-            s.rate_on = SHARED
-    o.shared = 1 if s.rate_on == SHARED else 0
     if p.onset:
         flags |= step_condition(s, flags)
         follow(s, dt, x, p)
@@ -770,21 +766,14 @@ def disarmed(s: Any, p: Any) -> int:
 
 
 @_compiled
-def sample(  # noqa: C901
-    i: int,
-    t: int,
-    x: float,
-    count: float,
-    state: Records,
-    params: Records,
-    mates: Any,
-    hours: Records,
-    o: Any,
-) -> int:
-    """All that one sample does to its channel; flags."""
+def sample(t: int, x: float, count: float, part: float, s: Any, p: Any, o: Any) -> int:
+    """What one sample does to its channel by itself; flags.
+
+    It takes records and no arrays: Numba counts references to every array that a function is given, by
+    atomic instructions which cost more than the sample itself.
+    """
     if not isfinite(x):
         return MISSING
-    s, p = state[i], params[i]
     flags = 0
     if s.n > 0 and t <= s.t:
         s.late += 1
@@ -800,19 +789,16 @@ def sample(  # noqa: C901
     if p.hampel:
         flags |= hampel(s, t, x, p, o)
     if p.trend:
-        flags |= movement(s, t, x, state, params, mates, p, o)
+        flags |= movement(s, t, x, part, p)
         o.level = s.x
         o.rate = s.v
         o.rate_sd = sqrt(s.p11)
         o.steps = s.steps
-        if p.hours >= 0 and collect(hours[p.hours], t, x):
-            flags |= forecast_condition(hours[p.hours], s.onset_on, sqrt(p.r), o)
+        o.shared = 1 if s.rate_on == SHARED else 0
     if s.gap_on and p.period_ns:
         s.gap_on = 0
         flags |= GAP_GONE
     flags |= disarmed(s, p)
-    if flags & CHANGED:
-        tell(s, o)
     s.last = x
     s.t = t
     s.n += 1
@@ -892,7 +878,27 @@ def step(
     due = next_silence(state, params)
     for j in range(idx.size):
         i = idx[j]
-        out[j].said = sample(i, t[j], x[j], count[j], state, params, mates, hours, out[j]) if i >= 0 else 0
+        o = out[j]
+        o.said = 0
+        if i >= 0:
+            s, p = state[i], params[i]
+            part = 0.0
+            has_mates = p.mates_to > p.mates_from and isfinite(x[j])
+            if has_mates:
+                part = of_mates(False, t[j], state, params, mates, p)  # noqa: FBT003 -- compiled
+            flags = sample(t[j], x[j], count[j], part, s, p, o)
+            if has_mates and flags & RATE_PRESENT:
+                o.common_rate = of_mates(True, t[j], state, params, mates, p)  # noqa: FBT003 -- compiled
+                if abs(s.v - o.common_rate) <= p.rate_limit:
+                    s.rate_on = SHARED
+                    o.shared = 1
+            if p.hours >= 0 and p.trend and not flags & (MISSING | LATE):
+                f = hours[p.hours]
+                if collect(f, t[j], x[j]):
+                    flags |= forecast_condition(f, s.onset_on, sqrt(p.r), o)
+            if flags & CHANGED:
+                tell(s, o)
+            o.said = flags
         if t[j] > due:
             found = silences(j, t[j], state, params, gaps, found)
             due = next_silence(state, params)

@@ -152,3 +152,34 @@ def test_a_pulse_needs_a_write_that_ends_by_itself_and_a_switch_one_that_does_no
         assert words in problems(tmp_path, *changes)
     else:
         assert site(tmp_path, *changes).outputs[0].kind == kind
+
+
+PUBLIC = """
+[[output]]
+id = "public"
+device = "relay1"
+write = "relay2"
+pond = "n"
+kind = "public"
+"""
+KEY = "d7712120f3f55fc693d5639d4943126063d360b6951dc7a94940a6372963afe2"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("", "nobody could have the public siren sound"),
+        ('authority_keys = ["x"]', "no public Ed25519 key"),
+        (f'authority_keys = ["{"0" * 64}"]', "its requests would not be heard"),
+    ],
+)
+def test_a_public_siren_needs_an_authority_that_is_heard(tmp_path: Path, keys: str, said: str) -> None:
+    text = example.text()
+    assert f'#request_keys = ["{KEY}"]' in text
+    heard = (f'#request_keys = ["{KEY}"]', f'request_keys = ["{KEY}"]')
+    assert said in problems(tmp_path, heard, more=f"{PUBLIC}{keys}\n")
+    site(tmp_path, heard, more=f'{PUBLIC}authority_keys = ["{KEY}"]\n')
+
+
+def test_a_site_in_shadow_is_told_so(tmp_path: Path) -> None:
+    assert "no output moves" in warnings(tmp_path, ("#shadow = false", "shadow = true"))

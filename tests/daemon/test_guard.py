@@ -9,6 +9,7 @@ from datetime import time
 from math import nan
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 
 from daemon import requests
@@ -25,6 +26,7 @@ from daemon.config import (
     LineTable,
     OutputTable,
     Pond,
+    RainTable,
     Section,
     Site,
     SiteTable,
@@ -38,7 +40,9 @@ from daemon.metrics import Metrics
 from daemon.outputs import Output
 from daemon.pipeline import Pipeline
 from daemon.rules import Verdict, Verdicts
+from daemon.seal import key_id
 from daemon.spool import Spool
+from daemon.uplink.envelope import Silence, Sound
 from daemon.writer import Writer
 from drivers.sample import Block, Frame, Quality
 from edge_rules.law.levels import Levels
@@ -60,6 +64,8 @@ ALL_DAY = (
     DutyTable("night", time(12), time(0), "li", "", "wang"),
 )
 CALLER = Caller(1, 0, 0)
+AUTHORITY = "d7712120f3f55fc693d5639d4943126063d360b6951dc7a94940a6372963afe2"
+KEY = key_id(bytes.fromhex(AUTHORITY))
 
 
 class Hand(Clock):
@@ -144,7 +150,16 @@ def site(people: Sequence[PersonTable] = PEOPLE) -> Site:
         OutputTable("lamp", "r", "relay2", "n", at="blue", until="gone"),
         OutputTable("louder", "r", "relay3", "n", at="orange", after_calls=1),
         OutputTable("watchdog", "r", "pulse4", "n", kind="watchdog"),
-        OutputTable("public", "r", "relay5", "n", at="blue", kind="public"),
+        OutputTable(
+            "public",
+            "r",
+            "relay5",
+            "n",
+            at="blue",
+            kind="public",
+            authority_keys=(AUTHORITY,),
+            at_most_s=600.0,
+        ),
     )
     file = File(
         site=SiteTable(id="s", gateway="g"),
@@ -578,3 +593,103 @@ async def test_modes_calls_and_latched_red_outlive_a_restart(tmp_path: Path) -> 
         assert "siren" not in again.on()
         again.look(601)
         assert "siren" in again.on()
+
+
+# -- public sirens, storm warnings, trial runs -----------------------------------------------------------
+
+
+async def test_a_public_siren_sounds_by_its_authoritys_request_alone_and_ends_by_itself(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as bench:
+        bench.see(9.0)
+        assert "public" not in bench.on(), "no level has a part in it"
+        for key, seconds, by, why in (
+            ("0" * 16, 60.0, "应急管理局", "not of the authority"),
+            (KEY, 601.0, "应急管理局", "at most 600 s"),
+            (KEY, 60.0, " ", "A name is needed"),
+        ):
+            with pytest.raises(NotAllowed, match=why):
+                bench.guard.sound("public", key=key, by=by, seconds=seconds, why=None)
+        with pytest.raises(NotAllowed, match="no public siren is called siren"):
+            bench.guard.sound("siren", key=KEY, by="x", seconds=60.0, why=None)
+        assert "public" not in bench.on()
+        asked = Sound("public", 60.0, "应急管理局", "evacuate")
+        (told,) = bench.pipeline.order(asked, KEY)
+        assert "public" in bench.on()
+        assert bench.alarm("system", "siren.public").id == told
+        bench.look(after_s=59)
+        assert "public" in bench.on()
+        bench.look(after_s=2)
+        assert "public" not in bench.on()
+        assert bench.alarm("system", "siren.public").condition == "gone"
+        bench.pipeline.order(asked, KEY)
+        bench.pipeline.order(Silence("public", "应急管理局"), KEY)
+        assert "public" not in bench.on()
+        await bench.write()
+        did = [
+            (r["what"], r["by"], r["subject"]) for r in await bench.written("audit") if "siren" in r["what"]
+        ]
+    us, they = "pondwatch", "应急管理局"
+    assert did == [("siren", they, "public"), ("siren.end", us, "public"), ("siren", they, "public"), ("siren.end", they, "public")]  # fmt: skip
+
+
+async def test_an_order_to_a_public_siren_outlives_a_restart_and_not_a_clock_that_steps_back(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path / "a") as bench:
+        bench.guard.sound("public", key=KEY, by="x", seconds=600.0, why=None)
+        states = {name: json.loads(msgspec.json.encode(of())) for name, of in bench.room.states().items()}
+    async with opened(tmp_path / "b") as again:
+        for name, state in states.items():
+            assert again.room.restore(name, state)
+        again.look()
+        assert "public" in again.on()
+        again.look(after_s=-7200)
+        assert "public" not in again.on()
+
+
+async def test_a_storm_warning_is_the_rain_level_until_it_ends(tmp_path: Path) -> None:
+    its = cast("File", site())
+    rainy = replace(its.ponds[0], rain=RainTable(gauges=("rain",)))
+    gauge = ChannelTable(id="rain", unit="mm", item="rainfall", pond="n", source="d.x1")
+    async with opened(
+        tmp_path,
+        cast("Site", replace(its, ponds=(rainy,), channels=(its.channels[0], *its.channels[2:], gauge))),
+    ) as bench:
+        warning = requests.StormWarning("n", "orange", "6 h", "气象台 2027-014", "li")
+        told = await bench.ask(warning)
+        assert {alarm.rule for alarm in told} == {"rain-level", "stop-and-withdraw"}
+        assert bench.room.water.levels["n"].text == "orange"
+        bench.look(after_s=6 * 3600 + 1)
+        assert bench.room.water.levels["n"].text == "none"
+        with pytest.raises(NotAllowed, match="ended at"):
+            await bench.ask(msgspec.structs.replace(warning, until="2026-01-01T00:00:00Z"))
+        with pytest.raises(NotAllowed, match="no rain level"):
+            await bench.ask(msgspec.structs.replace(warning, pond="s"))
+        await bench.ask(warning)
+        await bench.ask(msgspec.structs.replace(warning, level="none"))
+        assert bench.room.water.levels["n"].text == "none"
+        await bench.write()
+        did = [r["subject"] for r in await bench.written("audit") if r["what"] == "rain.warning"]
+    assert did == ["n", "n", "n"]
+
+
+async def test_in_shadow_all_is_judged_and_kept_and_no_output_moves_and_nobody_is_called(
+    tmp_path: Path,
+) -> None:
+    its = cast("File", site())
+    shadow = cast("Site", replace(its, site=replace(its.site, shadow=True)))
+    async with opened(tmp_path, shadow) as bench:
+        bench.see(9.0)
+        bench.look(after_s=3600)
+        assert bench.on() == set()
+        assert bench.alarm().level == "red"
+        assert not any("called" in alarm.evidence for alarm in bench.room.book.open())
+        with pytest.raises(NotAllowed, match="in shadow"):
+            bench.guard.sound("public", key=KEY, by="x", seconds=60.0, why=None)
+        await bench.write()
+        alarms, readings = await bench.written("alarms"), await bench.written("readings")
+    assert alarms
+    assert {(each["mode"], each["shadow"]) for each in alarms} == {("test", True)}
+    assert {each["mode"] for each in readings} == {"real"}

@@ -17,7 +17,7 @@ from daemon.audit import Audit
 from daemon.clock import Clock
 from daemon.config import File, SiteTable, StoreTable
 from daemon.seal import key_id
-from daemon.uplink.envelope import REQUEST_BYTES, Gate, Measure, NotAdmitted, Resend
+from daemon.uplink.envelope import REQUEST_BYTES, Gate, Measure, NotAdmitted, Resend, Silence, Sound
 from daemon.uplink.orders import MOST_WAITING, REFUSALS_A_MINUTE, Orders
 from daemon.writer import Writer
 from hardware_sim.request import signed
@@ -172,7 +172,9 @@ class Core:
         self.deeds: list[Any] = []
         self.resent: list[tuple[str, int, int]] = []
         verbs: dict[Any, Any] = {requests.Read: self._read, requests.AlarmsAck: self._ack}
-        self.orders = Orders("up", gate(), self.writer.audit, verbs, self._resend)
+        verbs[requests.StormWarning] = self._warn
+        self.sirens: list[tuple[Any, str]] = []
+        self.orders = Orders("up", gate(), self.writer.audit, verbs, self._resend, self)
 
     def _resend(self, stream: str, first: int, last: int) -> str:
         self.resent.append((stream, first, last))
@@ -181,6 +183,17 @@ class Core:
     async def _read(self, request: requests.Read, caller: object) -> list[dict[str, Any]]:
         del caller
         return [{"channel": name, "value": 1.5} for name in request.channels]
+
+    async def _warn(self, request: requests.StormWarning, caller: object) -> list[str]:
+        del caller
+        self.deeds.append((request.pond, request.level))
+        return []
+
+    def order(self, request: Sound | Silence, key: str) -> list[str]:
+        if request.output != "public":
+            raise NotAllowed("no public siren is called so")
+        self.sirens.append((request, key))
+        return ["system:siren.public:1"]
 
     async def _ack(self, request: requests.AlarmsAck, caller: object) -> dict[str, str]:
         del caller
@@ -214,6 +227,25 @@ async def test_what_is_asked_is_done_and_both_are_in_the_audit() -> None:
     assert [record["by"] for record in asked] == [f"key {key_id(PUBLIC)}"] * 5
     assert asked[0]["to"] == RESEND
     assert "requests:up" in core.writer.marked  # the state goes with the record
+
+
+async def test_a_warning_and_a_public_siren_are_asked_for_by_signed_request() -> None:
+    core = Core()
+    warning = {"do": "warning", "pond": "n", "level": "orange", "until": "6 h", "source": "14", "by": "台"}
+    core.orders.take(message(warning, seq=1))
+    core.orders.take(message({"do": "siren.sound", "output": "public", "seconds": 60, "by": "局"}, seq=2))
+    core.orders.take(message({"do": "siren.sound", "output": "other", "seconds": 60, "by": "局"}, seq=3))
+    core.orders.take(message({"do": "siren.silence", "output": "public", "by": "局"}, seq=4))
+    results = [record["to"] for record in await core.done(4)]
+    assert core.deeds == [("n", "orange")]
+    name = key_id(PUBLIC)
+    assert core.sirens == [(Sound("public", 60.0, "局"), name), (Silence("public", "局"), name)]
+    assert results[2] == {"refused": "no public siren is called so"}
+
+
+def test_no_request_of_the_control_socket_has_a_public_siren_sound() -> None:
+    tags = {str(each.__struct_config__.tag) for each in requests.Request.__subclasses__()}
+    assert not [tag for tag in tags if "siren" in tag]
 
 
 async def test_refusals_are_audited_and_a_flood_of_them_fills_nothing() -> None:

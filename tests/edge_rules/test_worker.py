@@ -156,11 +156,13 @@ async def worker(
 
 
 async def reach(core: Core, seq: int) -> None:
+    """A worker without a compile cache compiles first: some seconds, or a minute on a machine with much to do."""
     core.stop_after = seq
     core.reached.clear()
-    await asyncio.wait_for(core.reached.wait(), 60)
+    await asyncio.wait_for(core.reached.wait(), 150)
 
 
+@pytest.mark.timeout(240)
 async def test_a_worker_killed_again_and_again_says_the_same_to_the_last_bit(
     tmp_path: Path, compiled: Path
 ) -> None:
@@ -294,6 +296,7 @@ async def test_another_configuration_keeps_the_place_and_starts_the_statistics_a
     assert before <= set(core.verdicts)
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("damage", ["half", "zeroed", "never sealed"])
 async def test_a_damaged_compile_cache_is_compiled_anew(tmp_path: Path, compiled: Path, damage: str) -> None:
     core = Core(tmp_path / "s")
