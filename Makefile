@@ -7,7 +7,7 @@ SECONDS ?=
 PAGE    ?=
 COUNT   ?=
 
-.PHONY: demo test check bench scoreboard faults campaign package container screenshots lock clean setup
+.PHONY: demo test check bench scoreboard faults campaign screenshots lock clean setup
 .DEFAULT_GOAL := demo
 
 setup: .venv/ready
@@ -17,7 +17,7 @@ setup: .venv/ready
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: install Debian's package python3-venv and run make again" >&2; exit 3; }
 	@echo "setting up .venv (once, about a minute)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch .venv/ready
 
@@ -46,16 +46,6 @@ faults: setup
 campaign: setup
 	@COUNT=$(COUNT) SECONDS=$(SECONDS) $(BIN)/python -m pytest -m campaign --timeout 0 -s $(ARGS)
 
-# Wheel, Debian package, offline bundle in dist/, and the wheels an arm64 gateway would be given. The bundle is signed
-# with the key named by PONDWATCH_SIGNING_KEY, or with one made for it alone.
-package: setup
-	@$(BIN)/python -m systemd.package
-	@$(BIN)/python -m systemd.package --resolve arm64
-
-# The package in a bare Debian 12 that systemd boots: wants root, systemd-container and mmdebstrap; a few minutes.
-container: setup
-	@$(BIN)/python -m pytest -m campaign --timeout 900 -s tests/package $(ARGS)
-
 # The bench's page in the storm, for docs/bench.md; needs Debian's chromium and fonts-noto-cjk.
 screenshots: setup
 	@$(BIN)/python -m tests.hardware_sim.screenshots
@@ -65,4 +55,4 @@ lock:
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from daemon.findings import Findings
-    from daemon.uplink.tables import InfluxTable
+    from daemon.uplink.tables import InfluxTable, Secured, SparkplugTable
 
 _HERE = ("localhost", "127.0.0.1", "::1")
 
@@ -33,6 +33,19 @@ def check_influx(path: str, its: InfluxTable, found: Findings) -> None:
     _tls(path, its, encrypted=url.scheme == "https", host=url.hostname or "", more=files, found=found)
 
 
+def check_sparkplug(path: str, its: SparkplugTable, found: Findings) -> None:
+    url = _whole(its.url)
+    if url is None or url.scheme not in ("mqtt", "mqtts") or url.path not in ("", "/"):
+        found.wrong(f"{path}.url", f"{its.url!r} must be mqtt://host:port or mqtts://host:port")
+        return
+    if not its.primary_host:
+        found.warn(
+            f"{path}.primary_host",
+            "is missing: nobody is waited for, and what no host listens to is lost there",
+        )
+    _tls(path, its, encrypted=url.scheme == "mqtts", host=url.hostname or "", more={}, found=found)
+
+
 def _whole(text: str) -> SplitResult | None:
     """A url with a host and, if any, a possible port."""
     try:
@@ -44,7 +57,7 @@ def _whole(text: str) -> SplitResult | None:
 
 
 def _tls(
-    path: str, its: InfluxTable, *, encrypted: bool, host: str, more: Mapping[str, str], found: Findings
+    path: str, its: Secured, *, encrypted: bool, host: str, more: Mapping[str, str], found: Findings
 ) -> None:
     files = {"ca": its.ca, "certificate": its.certificate, "key": its.key}
     for key, name in files.items():

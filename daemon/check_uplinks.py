@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from daemon.binder import nearest
-from daemon.check_secured import check_influx
+from daemon.check_secured import check_influx, check_sparkplug
 from daemon.credentials import is_there
 from daemon.findings import rows
 from daemon.uplink import sl651_frames
-from daemon.uplink.tables import InfluxTable, Sl651Table, TailingsFilesTable, TailingsPoint
+from daemon.uplink.tables import InfluxTable, Sl651Table, SparkplugTable, TailingsFilesTable, TailingsPoint
 from daemon.uplink.tailings_files import MEASURED, RECORDS
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def check_uplinks(file: File, found: Findings) -> None:
             check_influx(path, uplink, found)
         elif isinstance(uplink, Sl651Table):
             _sl651(path, uplink, channels, found)
+        elif isinstance(uplink, SparkplugTable):
+            check_sparkplug(path, uplink, found)
         else:
             _mqtt(path, uplink, found)
             _request_keys(path, uplink, found)

@@ -25,6 +25,15 @@ def handed(name: str) -> str:
     return name
 
 
+def first_line(name: str) -> str | None:
+    """What a secret is: the first line of its file; None without a name.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return Path(handed(name)).read_text().partition("\n")[0] if name else None
+
+
 def is_there(name: str) -> bool:
     """Whether there is such a file for us to read."""
     return os.access(handed(name), os.R_OK) and Path(handed(name)).is_file()

@@ -117,6 +117,17 @@ class AckClient(aiomqtt.Client):
             raise aiomqtt.MqttCodeError(info.rc)
         self._acks[info.mid] = then  # no PUBACK can be read before we return to the event loop
 
+    def say(self, topic: str, payload: bytes) -> None:
+        """Publish at QoS 0, which nothing acknowledges.
+
+        Raises:
+            MqttError: the connection is lost.
+        """
+        self.check()
+        info = self._client.publish(topic, payload, 0)
+        if info.rc:
+            raise aiomqtt.MqttCodeError(info.rc)
+
     def _abandon(self) -> None:
         """Close the socket whatever state it is in; aiomqtt leaves it open when no CONNACK came."""
         self._client._sock_close()  # noqa: SLF001 -- paho has no public way that does not say DISCONNECT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from daemon.uplink.folders import LocalFolder
 from daemon.uplink.sl651 import Sl651
-from daemon.uplink.tables import InfluxTable, Sl651Table
+from daemon.uplink.tables import InfluxTable, Sl651Table, SparkplugTable
 from daemon.uplink.tailings_files import TailingsFiles
 from daemon.uplink.tls import WallClock
 
@@ -28,6 +28,11 @@ def build(table: OtherUplink, site: File, clock: Clock, times: Times | None = No
         return Influx(table, site.site.id, site.site.gateway, times or WallClock())
     if isinstance(table, Sl651Table):
         return Sl651(table, site.site.timezone, clock)
+    if isinstance(table, SparkplugTable):
+        from daemon.uplink.sparkplug import Sparkplug  # noqa: PLC0415 -- protobuf, likewise
+
+        client_id = f"pondwatch-{site.site.id}-{site.site.gateway}-{table.id}"
+        return Sparkplug(table, site.channels, client_id, clock, times or WallClock())
     return TailingsFiles(table, _folder(table), site.site.timezone, clock)
 
 

@@ -17,7 +17,6 @@ import logging
 from functools import partial
 from itertools import product
 from math import inf
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal, Never
 from urllib.parse import urlsplit
@@ -27,7 +26,7 @@ import msgspec
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from daemon.credentials import handed
+from daemon.credentials import first_line
 from daemon.ranges import Ranges
 from daemon.seal import place
 from daemon.spool import Mode
@@ -263,7 +262,7 @@ class MqttUplink:
             on_lost=self._wake.set,
             identifier=self._client_id,
             username=table.username or None,
-            password=await asyncio.to_thread(_first_line, table.password_file),
+            password=await asyncio.to_thread(first_line, table.password_file),
             tls_context=await asyncio.to_thread(context, table, self._times)
             if url.scheme == "mqtts"
             else None,
@@ -507,7 +506,3 @@ def _properties(*user: tuple[str, str], packet: int = PacketTypes.PUBLISH) -> Pr
     if user:
         properties.UserProperty = list(user)
     return properties
-
-
-def _first_line(path: str) -> str | None:
-    return Path(handed(path)).read_text().partition("\n")[0] if path else None

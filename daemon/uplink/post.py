@@ -16,11 +16,10 @@ import gzip
 import http.client
 import socket
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Never
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from daemon.credentials import handed
+from daemon.credentials import first_line
 from daemon.uplink.dialect import Refused
 from daemon.uplink.tls import context
 
@@ -140,15 +139,11 @@ class _PostLink:
 def _headers(table: InfluxTable) -> dict[str, str]:
     headers = {"Content-Type": "text/plain; charset=utf-8", "Content-Encoding": "gzip"}
     if table.token_file:
-        token = _first_line(table.token_file)
+        token = (first_line(table.token_file) or "").strip()
         if not (token.isascii() and token.isprintable()):
             raise OSError(f"{table.token_file} has no token in its first line")
         headers["Authorization"] = f"Token {token}"
     elif table.username:
-        both = f"{table.username}:{_first_line(table.password_file) if table.password_file else ''}"
+        both = f"{table.username}:{first_line(table.password_file) or ''}"
         headers["Authorization"] = "Basic " + base64.b64encode(both.encode()).decode()
     return headers
-
-
-def _first_line(path: str) -> str:
-    return Path(handed(path)).read_text().partition("\n")[0].strip()

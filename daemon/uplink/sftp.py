@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Never
 from urllib.parse import unquote, urlsplit
 
 import asyncssh
 
+from daemon.credentials import first_line
 from daemon.uplink.folders import places
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class SftpFolder:
         Raises:
             OSError: it cannot be had, or is lost; with a sentence.
         """
-        password = await asyncio.to_thread(_first_line, self._table.password_file)
+        password = await asyncio.to_thread(first_line, self._table.password_file)
         try:
             async with (
                 asyncssh.connect(
@@ -123,7 +123,3 @@ async def _durable(file: asyncssh.SFTPClientFile) -> None:
         await file.fsync()
     except asyncssh.SFTPOpUnsupported:  # a server that is not OpenSSH: it says "written" and we believe it
         return
-
-
-def _first_line(path: str) -> str | None:
-    return Path(path).read_text().partition("\n")[0] if path else None

@@ -147,7 +147,7 @@ class TailingsFilesTable(_Pace):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Secured(_Pace):
+class Secured(_Pace):
     """Who we are to the other side, and how we know it."""
 
     ca: str = _key("TLS: file with the authority's certificate; absent: the system's", '"ca.pem"', "")
@@ -158,7 +158,7 @@ class _Secured(_Pace):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InfluxTable(_Secured):
+class InfluxTable(Secured):
     """InfluxDB's line protocol over HTTPS: InfluxDB 1, 2 and 3, and what else takes it."""
 
     url: str = _key(
@@ -236,9 +236,28 @@ class Sl651Table(_Pace):
     )
 
 
-OtherUplink = TailingsFilesTable | InfluxTable | Sl651Table
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparkplugTable(Secured):
+    """A Sparkplug B 3.0 edge node: each pond a device, each channel a metric."""
+
+    url: str = _key(
+        "mqtt://host:port, or mqtts:// with TLS; the broker speaks MQTT v5", '"mqtts://scada.example:8883"'
+    )
+    group: str = _key("the group id", '"tailings"', pattern=r"[^/+#\s]+")
+    node: str = _key("the edge node id, unique in the group", '"north-gw1"', pattern=r"[^/+#\s]+")
+    primary_host: str = _key(
+        "host application that must be online, or all waits; absent: nobody is waited for, and what nobody "
+        "listens to is lost",
+        '"scada"',
+        "",
+        pattern=r"[^/+#\s]*",
+    )
+
+
+OtherUplink = TailingsFilesTable | InfluxTable | Sl651Table | SparkplugTable
 DIALECTS: Mapping[str, type[OtherUplink]] = {
     "tailings-files": TailingsFilesTable,
     "influx": InfluxTable,
     "sl651": Sl651Table,
+    "sparkplug": SparkplugTable,
 }

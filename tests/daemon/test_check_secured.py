@@ -14,6 +14,15 @@ INFLUX: dict[str, object] = {
     "url": "https://influx.example:8086/write?db=ponds",
 }
 
+SPARKPLUG: dict[str, object] = {
+    "id": "scada",
+    "kind": "sparkplug",
+    "url": "mqtts://scada.example",
+    "group": "tailings",
+    "node": "gw1",
+    "primary_host": "scada",
+}
+
 
 def said(uplink: dict[str, object]) -> tuple[list[str], list[str]]:
     """Problems and warnings."""
@@ -23,7 +32,7 @@ def said(uplink: dict[str, object]) -> tuple[list[str], list[str]]:
 
 
 def test_a_right_table_is_passed_in_silence() -> None:
-    assert said(INFLUX) == ([], [])
+    assert said(INFLUX) == said(SPARKPLUG) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -38,6 +47,11 @@ def test_a_right_table_is_passed_in_silence() -> None:
         (INFLUX | {"key": "gw1.key"}, "uplink[0].certificate: is missing"),
         (INFLUX | {"password_file": "p"}, "uplink[0].username: is missing"),
         (INFLUX | {"username": "a", "token_file": "t"}, "uplink[0].token_file: stands beside a username"),
+        (
+            SPARKPLUG | {"url": "https://scada.example"},
+            "uplink[0].url: 'https://scada.example' must be mqtt://",
+        ),
+        (SPARKPLUG | {"url": "mqtt://127.0.0.1", "ca": "k"}, "uplink[0].ca: is for TLS"),
     ],
 )
 def test_a_mistake_is_named_with_its_key(uplink: dict[str, object], problem: str) -> None:
@@ -51,3 +65,9 @@ def test_what_is_open_to_all_or_not_there_is_said() -> None:
         "uplink[0].url: is not encrypted: anybody on the way can read and change what is sent",
         "uplink[0].token_file: there is no file /no/token",
     ]
+
+
+def test_sparkplug_without_a_primary_host_waits_for_nobody_and_that_is_said() -> None:
+    rest = {key: value for key, value in SPARKPLUG.items() if key != "primary_host"}
+    _, (warning,) = said(rest)
+    assert warning.startswith("uplink[0].primary_host: is missing: nobody is waited for")
