@@ -7,7 +7,7 @@ SECONDS ?=
 PAGE    ?=
 COUNT   ?=
 
-.PHONY: demo test check bench scoreboard faults campaign screenshots lock clean setup
+.PHONY: demo test check bench scoreboard faults campaign package container screenshots lock clean setup
 .DEFAULT_GOAL := demo
 
 setup: .venv/ready
@@ -46,6 +46,16 @@ faults: setup
 campaign: setup
 	@COUNT=$(COUNT) SECONDS=$(SECONDS) $(BIN)/python -m pytest -m campaign --timeout 0 -s $(ARGS)
 
+# Wheel, Debian package, offline bundle in dist/, and the wheels an arm64 gateway would be given. The bundle is signed
+# with the key named by PONDWATCH_SIGNING_KEY, or with one made for it alone.
+package: setup
+	@$(BIN)/python -m systemd.package
+	@$(BIN)/python -m systemd.package --resolve arm64
+
+# The package in a bare Debian 12 that systemd boots: wants root, systemd-container and mmdebstrap; a few minutes.
+container: setup
+	@$(BIN)/python -m pytest -m campaign --timeout 900 -s tests/package $(ARGS)
+
 # The bench's page in the storm, for docs/bench.md; needs Debian's chromium and fonts-noto-cjk.
 screenshots: setup
 	@$(BIN)/python -m tests.hardware_sim.screenshots
@@ -55,4 +65,4 @@ lock:
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean:
-	rm -rf .venv build
+	rm -rf .venv build dist

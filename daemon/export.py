@@ -38,6 +38,8 @@ _COLUMNS: dict[str, dict[str, type]] = {
 }  # fmt: skip
 _VIEWS = {
     "latest": "SELECT channel, max(time) AS time, value, unit, quality FROM readings GROUP BY channel",
+    "open_alarms": "SELECT * FROM alarms WHERE rowid IN (SELECT max(rowid) FROM alarms GROUP BY id) "
+    "AND response <> 'closed'",
     "bad": "SELECT * FROM readings WHERE quality LIKE 'bad%'",
     "daily": "SELECT substr(time, 1, 10) AS day_utc, channel, unit, count(*) AS readings, "
     "count(value) AS measured, min(value) AS lowest, avg(value) AS mean, max(value) AS highest "

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from hardware_sim.bench import Bench
+from hardware_sim.bench import LANGUAGES, Bench
 from hardware_sim.clock import BenchClock
 from hardware_sim.platform import Platform
 from hardware_sim.receiver import Receiver
@@ -33,6 +33,7 @@ _WRONG_USAGE = 2
 _SURROUNDINGS = 3
 _PAGE_PORT = 8642
 _LAST_PORT = 65_535
+_SLOWEST_BAUD, _FASTEST_BAUD = 300, 921_600
 
 
 def _argument(parse: Callable[[str], _T]) -> Callable[[str], _T]:
@@ -80,6 +81,15 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--table", type=Path, metavar="CSV", help="history behind a Modbus TCP logger, line `table`"
     )
     parser.add_argument(
+        "--gnss", choices=LANGUAGES, default="nmea", help="the receiver's language (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--gnss-over", choices=("pty", "tcp"), default="pty", help="where it talks (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--baud", type=_argument(_baud), help="the serial bus takes the time of this rate (default: none)"
+    )
+    parser.add_argument(
         "--page",
         type=_argument(_port),
         nargs="?",
@@ -96,6 +106,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > _LAST_PORT:
         raise ValueError(f"--page takes a port, not {text!r}; the scenario comes first")
+    return int(text)
+
+
+def _baud(text: str) -> int:
+    if not text.isdecimal() or not _SLOWEST_BAUD <= int(text) <= _FASTEST_BAUD:
+        raise ValueError(f"--baud takes a rate from {_SLOWEST_BAUD} to {_FASTEST_BAUD}, not {text!r}")
     return int(text)
 
 
@@ -126,6 +142,9 @@ async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
             outages=options.platform_outage,
             platform=platform,
             played=played,
+            gnss_speaks=options.gnss,
+            gnss_over=options.gnss_over,
+            baud=options.baud,
         ) as bench:
             for name, address in bench.addresses.items():
                 print(f"line      {name:<10} {address}")

@@ -5,8 +5,9 @@
         bench.set_fault("rs485-1/192", "silent")
         bench.play(Scenario.load("calm"))           # another scenario, from the dam's present state on
 
-Lines: `rs485-1` (pseudo-terminal: VTN416 unit 1, relays unit 3, rain gauge unit 192), `gnss-1`
-(pseudo-terminal, NMEA), `weather` (Modbus TCP: barometer unit 1, radar unit 2).
+Lines: `rs485-1` (pseudo-terminal: VTN416 unit 1, relays unit 3, rain gauge unit 192), `rs485-1-tcp` (the
+same bus behind a serial device server, RTU over TCP), `gnss-1` (pseudo-terminal or TCP), `weather` (Modbus
+TCP: barometer unit 1, radar unit 2).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from hardware_sim.dam import Dam, Truth
 from hardware_sim.faults import Fault, FaultUnknown
 from hardware_sim.instruments.dfrobot_sen0575 import UNIT as RAIN_GAUGE_UNIT
 from hardware_sim.instruments.dfrobot_sen0575 import Sen0575
-from hardware_sim.instruments.gnss_nmea import GnssReceiver
+from hardware_sim.instruments.gnss import GnssReceiver
+from hardware_sim.instruments.gnss_binary import basevectorgeod, relposned
+from hardware_sim.instruments.gnss_nmea import sentences
 from hardware_sim.instruments.metsens300 import MetSens300
 from hardware_sim.instruments.vegapuls import VegaPuls
 from hardware_sim.instruments.waveshare_relay import WaveshareRelay
@@ -34,7 +37,7 @@ from hardware_sim.platform import Platform
 from hardware_sim.receiver import Receiver
 from hardware_sim.sensors import Sensor
 from hardware_sim.table import TableLine
-from hardware_sim.wires import ModbusTcpWire, NmeaPtyWire, RtuWire, Wire
+from hardware_sim.wires import ModbusTcpWire, RtuTcpWire, RtuWire, TalkerPtyWire, TalkerTcpWire, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
     from hardware_sim.recording import Playback
     from hardware_sim.scenario import Outage, PlannedFault, Scenario
 
+GNSS_LINE: Final = "gnss-1"
+LANGUAGES: Final = {"nmea": sentences, "ubx": relposned, "sbf": basevectorgeod}
 _LOGGER_UNIT: Final = 1
 _RELAY_UNIT: Final = 3  # Waveshare's own default is 1, which the logger has
 _BAROMETER_UNIT: Final = 1
@@ -63,6 +68,9 @@ class Bench:
         outages: instead of the scenario's, if not None.
         platform: instead of one with a `Receiver` in memory; entered and left by the bench.
         gnss_every_s: bench seconds between two GNSS instants.
+        gnss_speaks: the receiver's language, one of `LANGUAGES`.
+        gnss_over: `pty` or `tcp`.
+        baud: the serial bus takes the time of this rate; None: none.
         played: further lines, made of recordings and tables.
     """
 
@@ -75,6 +83,9 @@ class Bench:
         outages: Sequence[Outage] | None = None,
         platform: Platform | None = None,
         gnss_every_s: float = 10.0,
+        gnss_speaks: str = "nmea",
+        gnss_over: str = "pty",
+        baud: int | None = None,
         played: Sequence[Playback | TableLine] = (),
     ) -> None:
         self.scenario = scenario
@@ -91,15 +102,16 @@ class Bench:
         self._dam = Dam(course.rain_mm_per_h, scenario.seed, self._began_s % _DAY_S)
         self._dam.follow(course)
         self.relays = WaveshareRelay(clock.now_s)
-        self.gnss = GnssReceiver(site.GNSS_ORIGIN, scenario.seed)
-        self._build_wires()
+        self.gnss = GnssReceiver(site.GNSS_ORIGIN, scenario.seed, LANGUAGES[gnss_speaks])
+        self._gnss_wire = TalkerPtyWire(run_dir / GNSS_LINE) if gnss_over == "pty" else TalkerTcpWire()
+        self._build_wires(baud)
         self._control = ControlSocket(run_dir / "bench.sock", self)
         self._stack = contextlib.AsyncExitStack()
         self._group = asyncio.TaskGroup()
         self._speaking: list[asyncio.Task[None]] = []
         self._staged: list[asyncio.Task[None]] = []
 
-    def _build_wires(self) -> None:
+    def _build_wires(self, baud: int | None) -> None:
         logger, gauge, barometer, radar = (
             Sensor(self.truth, quantity) for quantity in ("pore_kpa", "rain_mm", "pressure_hpa", "pond_m")
         )
@@ -118,12 +130,13 @@ class Bench:
             f"weather/{_BAROMETER_UNIT}": barometer,
             f"weather/{_RADAR_UNIT}": radar,
         }
-        self._modbus: dict[str, RtuWire | ModbusTcpWire] = {
-            "rs485-1": RtuWire(self.run_dir / "rs485-1", serial),
-            "weather": ModbusTcpWire(weather),
+        bus = RtuWire(self.run_dir / "rs485-1", serial, baud)
+        self._modbus: dict[str, RtuWire | ModbusTcpWire] = {"rs485-1": bus, "weather": ModbusTcpWire(weather)}
+        self.lines: dict[str, Wire] = {
+            **self._modbus,
+            "rs485-1-tcp": RtuTcpWire(bus.station),
+            GNSS_LINE: self._gnss_wire,
         }
-        self._gnss_wire = NmeaPtyWire(self.run_dir / "gnss-1")
-        self.lines: dict[str, Wire] = {**self._modbus, "gnss-1": self._gnss_wire}
         for each in self._played:
             self.lines[each.name] = each.wire
 
@@ -147,7 +160,7 @@ class Bench:
             await self._control.open()
             await stack.enter_async_context(self._group)
             stack.callback(self._end_tasks)
-            self._speaking = [self._group.create_task(self._speak(), name="gnss-1")]
+            self._speaking = [self._group.create_task(self._speak(), name=GNSS_LINE)]
             for each in self._played:
                 self._speaking.append(self._group.create_task(each.play(self.clock), name=each.name))
             self._stage_all(self._outages)
@@ -178,7 +191,7 @@ class Bench:
         found: dict[str, frozenset[str]] = {}
         for name in self.lines:
             found[name] = frozenset({"unplug"})
-            if name == "gnss-1":
+            if name == GNSS_LINE:
                 found[name] = faults.OF_LINES | faults.OF_GNSS
             elif name in self._modbus:
                 found[name] = faults.OF_LINES
@@ -215,7 +228,7 @@ class Bench:
 
     def _set_line_fault(self, name: str, fault: Fault | None) -> None:
         line = self.lines[name]
-        if name == "gnss-1":
+        if name == GNSS_LINE:
             self.gnss.fault = fault
         elif name in self._modbus:
             self._modbus[name].station.cut = fault is not None and fault.kind == "cut"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from hardware_sim import rtu
-from hardware_sim.wires import MBAP, NmeaPtyWire, NmeaTcpWire, SerialWire, TcpWire
+from hardware_sim.wires import MBAP, SerialWire, TalkerPtyWire, TalkerTcpWire, TcpWire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -54,7 +54,7 @@ class Playback:
         began_s = clock.now_s()
         for at_ns, data in self.spoken:
             await clock.sleep_until(began_s + (at_ns - self.spoken[0][0]) / 1e9)
-            assert isinstance(self.wire, NmeaPtyWire | NmeaTcpWire)
+            assert isinstance(self.wire, TalkerPtyWire | TalkerTcpWire)
             self.wire.send(data)
 
 
@@ -90,7 +90,7 @@ def load(path: Path, run_dir: Path) -> Playback:
     name = f"replay-{header.line}"
     if header.kind in _SPEAKING:
         spoken = [(event.mono_ns, bytes.fromhex(event.hex)) for event in events if event.dir == "rx"]
-        speaking = NmeaPtyWire(run_dir / name) if header.kind == "serial" else NmeaTcpWire()
+        speaking = TalkerPtyWire(run_dir / name) if header.kind == "serial" else TalkerTcpWire()
         playback = Playback(name, speaking, spoken)
     else:
         answers = _Answers(exchanges(events), _TRANSACTION if header.kind == "modbus-tcp" else 0)

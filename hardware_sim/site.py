@@ -59,6 +59,8 @@ class GnssOrigin:
 
 
 GNSS_ORIGIN: Final = GnssOrigin(36.4561237, 115.9854413, 82.6215, -8.9030)
+# From the base station's antenna to that of the receiver before the dam moved: east, north, up.
+GNSS_FROM_BASE_M: Final = (-412.5031, 238.2517, -3.1042)
 
 # The radar shows its process value in metres above this elevation, the bottom of its measuring range.
 RADAR_ZERO_ELEVATION_M: Final = 75.0

@@ -1,9 +1,10 @@
-"""Wires: Modbus RTU on a pseudo-terminal, Modbus TCP, and NMEA on either.
+"""Wires: Modbus RTU on a pseudo-terminal or over TCP, Modbus TCP, and a talking receiver on either.
 
 Everything runs in event-loop callbacks: no task, no queue. Bounded everywhere: an unfinished request holds
 at most 256 bytes; a client that does not read loses bytes on a pseudo-terminal, as on a real wire, and its
 connection on TCP.
-Replies leave in real time whatever the bench's clock does.
+Replies leave in real time whatever the bench's clock does; on a serial line with a baud rate, no sooner than
+their characters would have passed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
 from hardware_sim import rtu
+from hardware_sim.pace import Pace
 from hardware_sim.station import Station
 
 if TYPE_CHECKING:
@@ -161,20 +163,29 @@ class SerialWire:
 
 
 class RtuWire(SerialWire):
-    """A serial line of many Modbus RTU units."""
+    """A serial line of many Modbus RTU units.
 
-    def __init__(self, link: Path, instruments: Mapping[int, Instrument]) -> None:
+    `baud` makes it take the time of a real one, and lose what is asked while an answer is still on its way.
+    """
+
+    def __init__(self, link: Path, instruments: Mapping[int, Instrument], baud: int | None = None) -> None:
         super().__init__(link)
         self.station = Station(instruments, rtu_faults=True)
         self._requests = rtu.RtuRequests()
         self._heard_s = 0.0
+        self._pace = Pace(baud, self._port.send) if baud is not None else None
 
     def close(self) -> None:
         self.station.forget_delayed()
+        if self._pace is not None:
+            self._pace.forget()
         super().close()
 
     def _received(self, data: bytes) -> None:
         now_s = time.monotonic()
+        if self._pace is not None and not self._pace.heard(len(data)):
+            return
+        send = self._port.send if self._pace is None else self._pace.send
         if now_s - self._heard_s > _TORN_AFTER_S:
             self._requests.drop()
         self._heard_s = now_s
@@ -183,10 +194,10 @@ class RtuWire(SerialWire):
             if unit == 0:
                 self.station.broadcast(pdu)
             else:
-                self.station.serve(request, unit, pdu, rtu.frame, self._port.send)
+                self.station.serve(request, unit, pdu, rtu.frame, send)
 
 
-class NmeaPtyWire(SerialWire):
+class TalkerPtyWire(SerialWire):
     """A serial line on which a receiver talks; what a client says is ignored."""
 
     def _received(self, data: bytes) -> None:
@@ -309,8 +320,31 @@ class ModbusTcpWire(TcpWire):
         return True
 
 
-class NmeaTcpWire(TcpWire):
-    """A receiver's TCP stream: every client hears every sentence; what clients say is ignored."""
+class RtuTcpWire(TcpWire):
+    """A serial device server: the units of a serial line, asked over TCP in the frames of that line.
+
+    It is transparent: what two clients say at once is one stream to it, and spoils both.
+    """
+
+    def __init__(self, station: Station, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__(host, port)
+        self.station = station
+        self._requests = rtu.RtuRequests()
+
+    def received(self, held: bytearray, send: Callable[[bytes], None]) -> bool:
+        data = bytes(held)
+        held.clear()
+        for request in self._requests.feed(data):
+            unit, pdu = request[0], request[1:-2]
+            if unit == 0:
+                self.station.broadcast(pdu)
+            else:
+                self.station.serve(request, unit, pdu, rtu.frame, send)
+        return True
+
+
+class TalkerTcpWire(TcpWire):
+    """A receiver's TCP stream: every client hears everything; what clients say is ignored."""
 
     def received(self, held: bytearray, send: Callable[[bytes], None]) -> bool:
         del send

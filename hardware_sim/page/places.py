@@ -50,6 +50,7 @@ NAMES: Final = {
     "rs485-1/1": ("振弦采集仪 VTN416", "Vibrating-wire logger VTN416"),
     "rs485-1/3": ("继电器与警笛", "Relays and siren"),
     "rs485-1/192": ("雨量计 SEN0575", "Rain gauge SEN0575"),
+    "rs485-1-tcp": ("485 总线的串口服务器", "Serial device server of the bus"),
     "weather": ("网口线路", "Ethernet line"),
     "weather/1": ("气压计 MetSENS300", "Barometer MetSENS300"),
     "weather/2": ("雷达水位计 VEGAPULS", "Level radar VEGAPULS"),

@@ -6,9 +6,12 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import struct
+import subprocess
+import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -403,6 +406,39 @@ def test_an_export_grows_and_holds_each_reading_once(packed: Path, tmp_path: Pat
     (row,) = db.query("SELECT raw, value FROM readings WHERE seq = 1 AND n = 0")
     assert json.loads(row["raw"])["vw0.freq03"] > 2000
     db.close()
+
+
+def test_every_table_and_view_of_the_documented_export_is_there_and_sqlite_utils_shows_it(
+    packed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "pond.db"
+    with Archive(packed / "spool.db") as archive:
+        export.to_sqlite(archive, out)
+    page = (Path(__file__).parents[2] / "docs/archive.md").read_text()
+    documented = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    db = sqlite_utils.Database(out)
+    assert documented == set(db.table_names() + db.view_names())
+    db.close()
+    told = subprocess.run(
+        [sys.executable, "-m", "sqlite_utils", "rows", out, "latest", "--limit", "2"],
+        capture_output=True,
+        check=True,
+    )
+    assert len(json.loads(told.stdout)) == 2
+
+
+def test_open_alarms_are_those_whose_newest_record_is_not_closed(packed: Path, tmp_path: Path) -> None:
+    store = open_store(packed)
+    record = b'"id":"%b","response":"%b","time":"2026-11-24T08:0%d:00.000Z"'
+    changes = [(b"x", b"new", 0), (b"y", b"new", 1), (b"x", b"handled", 2), (b"y", b"closed", 2)]
+    store.commit([Draft("alarms", record % change, 1, 1, 1) for change in changes])
+    store.close()
+    with Archive(packed / "spool.db") as archive:
+        export.to_sqlite(archive, tmp_path / "pond.db")
+    db = sqlite_utils.Database(tmp_path / "pond.db")
+    states = {row["id"]: row["response"] for row in db["open_alarms"].rows}
+    db.close()
+    assert (states.get("x"), states.get("y")) == ("handled", None)
 
 
 def test_csv_is_what_backtest_reads_and_json_lines_are_the_very_payloads(

@@ -175,7 +175,7 @@ async def test_the_program_writes_bench_json_when_all_is_ready_and_ends_on_sigte
         while not facts_file.exists():
             await asyncio.sleep(0.02)
     facts = json.loads(facts_file.read_text())
-    assert set(facts["lines"]) == {"rs485-1", "gnss-1", "weather"}
+    assert set(facts["lines"]) == {"rs485-1", "rs485-1-tcp", "gnss-1", "weather"}
     assert BenchClock.parse(facts["clock"]).rate == 60.0
     assert (await ask(tmp_path, {"do": "truth"}))[0]["t_s"] >= 0.0
     _, writer = await asyncio.open_connection(*facts["lines"]["weather"].split(":"))
@@ -186,7 +186,7 @@ async def test_the_program_writes_bench_json_when_all_is_ready_and_ends_on_sigte
     process.send_signal(signal.SIGTERM)
     out, error = await asyncio.wait_for(process.communicate(), 5)
     assert (process.returncode, error) == (0, b"")
-    assert len(out.splitlines()) == 7
+    assert len(out.splitlines()) == 8
     assert list(tmp_path.iterdir()) == []
 
 

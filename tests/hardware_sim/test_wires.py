@@ -13,7 +13,7 @@ from hardware_sim import rtu
 from hardware_sim.faults import Fault, FaultUnknown
 from hardware_sim.instruments.registers import TableLogger
 from hardware_sim.instruments.waveshare_relay import WaveshareRelay
-from hardware_sim.wires import ModbusTcpWire, NmeaPtyWire, NmeaTcpWire, RtuWire
+from hardware_sim.wires import ModbusTcpWire, RtuTcpWire, RtuWire, TalkerPtyWire, TalkerTcpWire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,14 +31,14 @@ class Port:
     def close(self) -> None:
         os.close(self.fd)
 
-    async def ask(self, request: bytes, quiet_s: float = 0.05) -> bytes:
-        """What comes back, until the line has been quiet for so long."""
+    async def ask(self, request: bytes, quiet_s: float = 0.05, at_least: int = 0) -> bytes:
+        """What comes back, until the line has been quiet for so long after so many bytes."""
         os.write(self.fd, request)
-        return await self.listen(quiet_s)
+        return await self.listen(quiet_s, at_least)
 
-    async def listen(self, quiet_s: float = 0.05) -> bytes:
+    async def listen(self, quiet_s: float = 0.05, at_least: int = 0) -> bytes:
         heard, last = b"", time.monotonic()
-        while time.monotonic() - last < quiet_s:
+        while time.monotonic() - last < (quiet_s if len(heard) >= at_least else 5.0):
             try:
                 heard += os.read(self.fd, 4096)
                 last = time.monotonic()
@@ -80,7 +80,7 @@ async def test_a_request_with_a_wrong_checksum_is_not_answered(line: Line) -> No
 
 async def test_every_byte_value_crosses_the_terminal_untouched(tmp_path: Path) -> None:
     everything = bytes(range(256))
-    wire = NmeaPtyWire(tmp_path / "raw")
+    wire = TalkerPtyWire(tmp_path / "raw")
     await wire.open()
     port = Port(wire.address)
     wire.send(everything)
@@ -90,7 +90,7 @@ async def test_every_byte_value_crosses_the_terminal_untouched(tmp_path: Path) -
 
 
 async def test_a_port_that_nobody_reads_does_not_keep_the_past(tmp_path: Path) -> None:
-    wire = NmeaPtyWire(tmp_path / "gnss")
+    wire = TalkerPtyWire(tmp_path / "gnss")
     await wire.open()
     for instant in range(100):
         wire.send(b"$GNGGA,%07d,and so on, as long as a sentence usually is,,,,,,,,,,*00\r\n" % instant)
@@ -123,9 +123,9 @@ FAULTS = [
 async def test_a_fault_is_heard_on_the_wire_and_ends(line: Line, fault: str, heard: bytes) -> None:
     wire, port = line
     wire.station.set_fault(5, Fault.parse(fault))
-    assert await port.ask(READ) == heard
+    assert await port.ask(READ, at_least=len(heard)) == heard
     wire.station.set_fault(5, Fault.parse("none"))
-    assert await port.ask(READ) == WHOLE
+    assert await port.ask(READ, at_least=len(WHOLE)) == WHOLE
 
 
 async def test_a_late_reply_comes_after_the_next_units_reply(line: Line) -> None:
@@ -196,6 +196,42 @@ def test_a_fault_written_wrongly_is_refused(text: str) -> None:
         Fault.parse(text)
 
 
+async def test_a_wire_with_a_baud_rate_takes_its_time_and_loses_what_is_said_into_an_answer(
+    tmp_path: Path,
+) -> None:
+    baud = 1200  # 9 characters of answer take 75 ms
+    wire = RtuWire(tmp_path / "line", {5: TableLogger([[1.5]], 5, "ABCD")}, baud)
+    await wire.open()
+    port = Port(wire.address)
+    began_s = time.monotonic()
+    assert await port.ask(READ, at_least=len(ANSWER)) == ANSWER
+    assert time.monotonic() - began_s >= (len(READ) + len(ANSWER) + 3.5) * 10 / baud
+    os.write(port.fd, READ)
+    await asyncio.sleep(0.02)
+    os.write(port.fd, READ)  # before the first is answered
+    assert await port.listen(0.3, len(ANSWER)) == ANSWER
+    assert await port.ask(READ, at_least=len(ANSWER)) == ANSWER
+    port.close()
+    wire.close()
+
+
+async def test_the_units_of_a_bus_answer_behind_a_serial_device_server(line: Line) -> None:
+    wire, port = line
+    server = RtuTcpWire(wire.station)
+    await server.open()
+    reader, writer = await asyncio.open_connection(*server.address.split(":"))
+    writer.write(READ[:5])
+    await writer.drain()
+    writer.write(READ[5:])
+    assert await asyncio.wait_for(reader.readexactly(len(ANSWER)), 5) == ANSWER
+    wire.station.set_fault(5, Fault("bad_crc"))  # of the bus, so it is heard either way
+    writer.write(READ)
+    heard = await asyncio.wait_for(reader.readexactly(len(ANSWER)), 5)
+    assert heard == await port.ask(READ, at_least=len(ANSWER)) != ANSWER
+    writer.close()
+    server.close()
+
+
 async def ended(reader: asyncio.StreamReader) -> bool:
     try:
         return await asyncio.wait_for(reader.read(), 2) == b""
@@ -262,7 +298,7 @@ async def test_an_unplugged_tcp_line_comes_back_on_its_port() -> None:
 
 
 async def test_every_client_of_a_tcp_stream_hears_every_sentence() -> None:
-    wire = NmeaTcpWire()
+    wire = TalkerTcpWire()
     await wire.open()
     pairs = [await asyncio.open_connection(*wire.address.split(":")) for _ in range(2)]
     while len(wire.clients) < 2:

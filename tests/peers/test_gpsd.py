@@ -28,10 +28,11 @@ from drivers.sample import Quality
 from drivers.wire import TcpWire
 from hardware_sim.dam import Dam, Truth
 from hardware_sim.faults import Fault
-from hardware_sim.instruments.gnss_nmea import GnssReceiver
+from hardware_sim.instruments.gnss import GnssReceiver
+from hardware_sim.instruments.gnss_nmea import sentences
 from hardware_sim.ports import free_port
 from hardware_sim.site import GNSS_ORIGIN
-from hardware_sim.wires import NmeaPtyWire
+from hardware_sim.wires import TalkerPtyWire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -45,6 +46,10 @@ LOG = DATA / "gpsd_logs" / "nmea-rtk.log"
 ORIGIN = Baseline(GNSS_ORIGIN.latitude_deg, GNSS_ORIGIN.longitude_deg, GNSS_ORIGIN.height_m)
 STILL = replace(Dam(lambda _t: 0.0, seed=1).at(0.0), gnss_noise_m=(0.0, 0.0, 0.0))
 GPSD_STATUS: dict[int, int] = {2: 2, 3: 4, 4: 5}  # gpsd: 2 DGPS, 3 RTK fixed, 4 RTK float -> GGA's quality
+
+
+def speaking_nmea() -> GnssReceiver:
+    return GnssReceiver(GNSS_ORIGIN, 1, sentences)
 
 
 def needs(program: str, package: str) -> str:
@@ -103,7 +108,7 @@ async def gpsd_answers(port: int) -> None:
 async def test_gpsd_hears_the_simulated_receiver_as_our_driver_does(tmp_path: Path) -> None:
     """A real gpsd has the bench's port open; float and lost corrections are seen by both."""
     gpsd, gpspipe = needs("gpsd", "gpsd"), needs("gpspipe", "gpsd-clients")
-    wire, port, instrument = NmeaPtyWire(tmp_path / "gnss"), free_port(), GnssReceiver(GNSS_ORIGIN, 1)
+    wire, port, instrument = TalkerPtyWire(tmp_path / "gnss"), free_port(), speaking_nmea()
     await wire.open()
     second = int(time.time())
     told: list[tuple[bytes, dict[str, Any], dict[str, Any]]] = []
@@ -182,7 +187,7 @@ def epochs_of_the_log() -> list[tuple[dict[str, tuple[float, Quality]], int]]:
 async def test_str2str_may_stand_between_the_receiver_and_our_driver(tmp_path: Path) -> None:
     """Serial in, TCP out; killed and started again the line comes back, and no value is wrong."""
     str2str = needs("str2str", "rtklib")
-    wire, port, instrument = NmeaPtyWire(tmp_path / "gnss"), free_port(), GnssReceiver(GNSS_ORIGIN, 1)
+    wire, port, instrument = TalkerPtyWire(tmp_path / "gnss"), free_port(), speaking_nmea()
     await wire.open()
     terminal = os.path.realpath(wire.address).removeprefix("/dev/")
     relay = (str2str, "-in", f"serial://{terminal}:115200", "-out", f"tcpsvr://:{port}")
