@@ -25,6 +25,7 @@ from daemon import audit as auditing
 from daemon import timekeeper as timekeeping
 from daemon.alarms import AlarmBook
 from daemon.audit import Audit, config_state, ordered, record_config, record_shadow
+from daemon.baselines import Baselines
 from daemon.cadence import Cadence
 from daemon.channels import Channels, Source
 from daemon.check_devices import wanted
@@ -164,6 +165,7 @@ class _Core:
         writer = Writer(spool, clock, site, states, lambda reason: metrics.gaps.labels(reason).inc())
         writer.mode = room.modes.payload_mode
         audit, timekeeper = self._witnesses(drivers, writer, states, stored)
+        baselines = build_baselines(site, drivers, clock, room, audit, writer, states, stored)
         guard = Guard(site, clock, room, audit)
         pipeline = Pipeline(site, channels, room, guard, writer, clock, metrics, verdicts)
         pipeline.keep_time(timekeeper)
@@ -197,6 +199,7 @@ class _Core:
             **GuardVerbs(clock, room, guard, manual, pipeline, audit).table(),
             **LineVerbs(site, drivers, lines, taps).table(),
             **SpoolVerbs(spool, uplinks, audit).table(),
+            **baselines.table(),
         }
         obeying = build_orders(site, uplinks, audit, verbs, pipeline, states, stored)
         async with Control(self._run_dir / "control.sock", verbs), asyncio.TaskGroup() as group:
@@ -453,6 +456,24 @@ def build_outputs(
         assert isinstance(device, ModbusDevice), f"{table.id}: likewise"
         outputs.append(Output(table, line, device, pipeline.output_fault, clock.rate))
     return outputs
+
+
+def build_baselines(
+    site: Site,
+    drivers: Mapping[str, ModbusDevice | GnssReceiver],
+    clock: Clock,
+    room: Room,
+    audit: Audit,
+    writer: Writer,
+    states: dict[str, Callable[[], object]],
+    stored: Mapping[str, tuple[int, bytes]],
+) -> Baselines:
+    """The receivers' baselines, going on with the ties of before."""
+    receivers = [each for each in drivers.values() if isinstance(each, GnssReceiver)]
+    baselines = Baselines(site, receivers, clock, room.roster, audit, writer.mark)
+    states |= baselines.states()
+    baselines.restore(stored)
+    return baselines
 
 
 def build_watch(

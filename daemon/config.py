@@ -279,8 +279,8 @@ class DeviceTable:
     )
     base_station: str = _key(
         "GNSS only: the base station that the origin was measured from; another one makes readings uncertain "
-        "until a survey ties it in and this is changed; any: a network that serves whichever is near; "
-        "absent: the first one heard after each start",
+        "until a survey ties it (`pondwatch baseline`); any: a network that serves whichever is near; "
+        "absent: the first one heard, kept in the store",
         '"117"',
         default="",
     )

@@ -57,6 +57,30 @@ class Scan(Request, frozen=True, tag="scan"):
     timeout_s: float = 0.2
 
 
+class Baseline(Request, frozen=True, tag="baseline"):
+    """The baseline behind a channel, or of a GNSS receiver. Answer: daemon.baselines.Standing; below too."""
+
+    channel: str
+    last: int = 5
+
+
+class BaselineTie(Request, frozen=True, tag="baseline.tie"):
+    """Tie the base station now heard: the point stands `surveyed_mm` from its origin, east, north, up.
+
+    `moved`: the survey found movement since the last certain displacement.
+    """
+
+    changes: ClassVar[bool] = True
+    channel: str
+    surveyed_mm: tuple[float, float, float]
+    uncertainty_mm: float
+    by: str
+    witness: str
+    reason: str
+    last: int = 5
+    moved: bool = False
+
+
 class AlarmsList(Request, frozen=True, tag="alarms.list"):
     """Answer: a list of alarms, those that are not closed."""
 
@@ -231,6 +255,8 @@ REQUESTS = (
     | Tail
     | Trace
     | Scan
+    | Baseline
+    | BaselineTie
     | AlarmsList
     | AlarmsShow
     | AlarmsAck

@@ -144,12 +144,6 @@ def test_the_table_of_verbs_is_what_the_program_knows() -> None:
     assert [quoted(row[0])[0].split()[0] for row in table(EN, "verb")] == list(VERBS)
 
 
-def test_what_is_said_to_be_missing_is_missing() -> None:
-    """A verb that arrives must leave the list of those that are not there."""
-    (missing,) = re.findall(r"these are missing: `([^`]+)`", EN)
-    assert not set(missing.split()) & set(VERBS)
-
-
 # -- site files --------------------------------------------------------------------------------------
 
 

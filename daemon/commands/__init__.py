@@ -31,6 +31,7 @@ VERBS = {
     "trace": "bytes on a line as they pass; record them; golden frames out of a recording",
     "replay": "a recording through the same code: its readings, simulated",
     "alarms": "the alarm book: list, show, ack, assign, handle, close, hand-over",
+    "baseline": "a GNSS point's baseline: show it, tie a new base station by a survey",
     "manual": "readings by hand and patrols: fill-in, comparison",
     "maintain": "a device or line under maintenance, for a while",
     "drill": "a rehearsal, marked test in every payload",

@@ -21,10 +21,10 @@ from drivers.rhythm import Rhythm
 from drivers.sample import Block, Frame, Quality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from drivers.contract import Stamps
-    from drivers.gnss.baseline import Reference
+    from drivers.gnss.baseline import Axis, Reference
     from drivers.gnss.epoch import Decoder, Epoch, Told
     from drivers.gnss.leap import LeapSeconds
 
@@ -42,6 +42,8 @@ ANY_BASE = "any"
 _JUMP_NS = 5 * S  # its sentences come up to seconds late; what moves more is another time
 OTHER_BASE = 2  # added to the rank
 _PACES = 8  # the receiver's period is the shortest distance of so many epochs
+SOLUTIONS = 64  # of the latest periods, for whoever ties a new base station to the origin
+_NOT_TIED = (0.0, 0.0, 0.0)
 _QUALITY_OF_RANK = (Quality.GOOD, Quality.GNSS_FLOAT, Quality.BASE_CHANGED, Quality.BASE_CHANGED)
 
 
@@ -60,6 +62,20 @@ class Mount:
     was: Sequence[tuple[int, Baseline | Reference]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """One period's displacement from the origin as the receiver tells it, before any tie; rank 0: certain."""
+
+    tick_ns: int
+    base: str
+    rank: int
+    enu_mm: Axis
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.rank % OTHER_BASE == 0
+
+
 class GnssReceiver:
     """A StreamDriver: one frame for each period, of all its epochs.
 
@@ -76,6 +92,14 @@ class GnssReceiver:
     twice counts once. A period's frame goes out with the epoch that opens the next one, with its own last one
     once the receiver's pace is known, or when `due` is asked after its end. Epochs of a period whose frame is
     out are left out.
+
+    A base station may be tied to the origin by a survey (`tie`): its readings are then as good as those of
+    the origin's own, less what the two stations are apart.
+
+    Attributes:
+        origin: what displacement counts from; never moves by itself.
+        solutions: of the latest periods that had one.
+        on_solution: called before each period's frame goes out.
     """
 
     def __init__(
@@ -93,6 +117,12 @@ class GnssReceiver:
         self.blocks = (Block(device, "position", tuple(points), tuple(points.values())),)
         self.rhythm = Rhythm(round(every_s * 1e9))
         self._decoder = decoder
+        self.origin = mount.origin
+        self.solutions: deque[Solution] = deque(maxlen=SOLUTIONS)
+        self.on_solution: Callable[[], None] | None = None
+        self._ties: dict[str, Axis] = {}
+        self._to_tie: dict[str, Axis] = {}  # a period is all before or all after a tie
+        self._rests_on = ""  # base station of the rows that count in the open period
         self._enu_mm = mount.origin.displacement()
         self._enu_mm_before = [(until_ns, origin.displacement()) for until_ns, origin in mount.was]
         self._oldest_s = mount.oldest_s
@@ -112,6 +142,26 @@ class GnssReceiver:
     def told(self) -> tuple[int, int] | None:
         """How far the receiver's UTC is ahead of our monotonic clock, and since when it says so (ns)."""
         return None if self._receiver_ahead_ns is None else (self._receiver_ahead_ns, self._steady_since_ns)
+
+    @property
+    def base(self) -> str:
+        """The base station the origin was measured from; empty where none was heard or named."""
+        return self._base
+
+    @property
+    def heard_base(self) -> str:
+        """The base station of the latest solution; empty where the receiver names none."""
+        return self.solutions[-1].base if self.solutions else ""
+
+    def resume(self, base: str, ties: Mapping[str, Axis]) -> None:
+        """Go on where the core was before its restart: with the origin's station, and those tied to it."""
+        if not self._base:
+            self._base = self._heard_base = base
+        self._ties.update(ties)
+
+    def tie(self, base: str, offset_mm: Axis) -> None:
+        """From the next period on, take off what a survey says that this base station displaces."""
+        self._to_tie[base] = offset_mm
 
     def feed(self, data: bytes) -> list[Frame]:
         return self._hear(self._decoder.feed(data, self._stamps.monotonic_ns()))
@@ -192,8 +242,12 @@ class GnssReceiver:
             return frames
         if self._open is None:
             self._open = Interval(tick_ns)
-        rank = self._rank(epoch)
-        self._open.add(rank, epoch.base if rank >= OTHER_BASE else "", self._row(epoch, tick_ns))
+            self._ties.update(self._to_tie)
+            self._to_tie.clear()
+        rank, base, row = self._rank(epoch), station(epoch.base), self._row(epoch, tick_ns)
+        self._open.add(rank, base if rank >= OTHER_BASE or base in self._ties else "", row)
+        if rank == self._open.rank:
+            self._rests_on = base
         if self._paces_ns and self.rhythm.tick(at_ns + min(self._paces_ns)) != tick_ns:
             frames.append(self._close(self._open))
         return frames
@@ -209,12 +263,12 @@ class GnssReceiver:
             return False
         self._base = self._base or base
         if base != self._heard_base and self._heard_base:
-            if base == self._base:
+            if base == self._base or base in self._ties:
                 log.info("%s: base station is %s again", self.device, base)
             else:
                 log.warning("%s: base station is %s, the origin is of %s", self.device, base, self._base)
         self._heard_base = base
-        return base != self._base
+        return base != self._base and base not in self._ties
 
     def _row(self, epoch: Epoch, tick_ns: int) -> tuple[float, ...]:
         """One frame counts from one origin, that of its tick."""
@@ -222,9 +276,12 @@ class GnssReceiver:
         base = float(epoch.base) if epoch.base.isdecimal() else nan
         place = epoch.where if self._is_position else ()
         status = (epoch.code, epoch.satellites, base, epoch.age_s)
-        before = (enu_mm for until_ns, enu_mm in self._enu_mm_before if tick_ns < until_ns)
-        enu_mm = next(before, self._enu_mm)
-        return (*enu_mm(*epoch.where), *sigma_mm, *status, *place)
+        before = next((enu_mm for until_ns, enu_mm in self._enu_mm_before if tick_ns < until_ns), None)
+        if before is not None:  # ties are of the origin of now
+            return (*before(*epoch.where), *sigma_mm, *status, *place)
+        tied = self._ties.get(station(epoch.base), _NOT_TIED)
+        enu_mm = (mm - off for mm, off in zip(self._enu_mm(*epoch.where), tied, strict=True))
+        return (*enu_mm, *sigma_mm, *status, *place)
 
     # -- one period ------------------------------------------------------------------------------------
 
@@ -232,6 +289,12 @@ class GnssReceiver:
         self._open, self._closed_ns = None, interval.tick_ns
         row = interval.medians()
         sure, status, place = row[:6], row[6:10], row[10:]
+        if interval.rank != WORTHLESS:
+            tied = self._ties.get(self._rests_on, _NOT_TIED)
+            told = (sure[0] + tied[0], sure[1] + tied[1], sure[2] + tied[2])
+            self.solutions.append(Solution(interval.tick_ns, self._rests_on, interval.rank, told))
+        if self.on_solution is not None:
+            self.on_solution()
         numbers = (*sure, *interval.scatter(3, sure), *status, float(interval.n), *place)
         said = Quality.NO_FIX if interval.rank == WORTHLESS else _QUALITY_OF_RANK[interval.rank]
         points = self.blocks[0].points

@@ -294,7 +294,7 @@ async def test_another_user_may_read_and_not_change(public: Path) -> None:
 def test_every_request_says_in_its_type_whether_it_changes_anything() -> None:
     reading = {r.__struct_config__.tag for r in requests.Request.__subclasses__() if not r.changes}
     assert reading == {
-        *("status", "read", "tail", "trace", "scan", "modes", "present"),
+        *("status", "read", "tail", "trace", "scan", "modes", "present", "baseline"),
         *("alarms.list", "alarms.show", "alarms.handover"),
     }
     assert all(r.changes for r in requests.AlarmsAck.__subclasses__())
