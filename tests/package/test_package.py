@@ -22,6 +22,8 @@ from tests.daemon.test_systemd import SERVICES, UNITS, exposure, needs
 if TYPE_CHECKING:
     from systemd.package.__main__ import Made
 
+pytestmark = pytest.mark.timeout(400)  # the first makes the package
+
 ROOT = Path(__file__).parents[2]
 VENV = Path("opt/pondwatch/venv")
 SITE_PACKAGES = VENV / "lib/python3.11/site-packages"

@@ -1,0 +1,98 @@
+"""The package on a Debian that systemd boots: installed, started, killed, hung, reloaded, removed.
+
+The longer part, and a bare Debian, are in `test_container_long.py`, run by `make container`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.package.container import until
+from tests.package.gateway import CORE, RULES, SITE, STORE, Gateway
+
+if TYPE_CHECKING:
+    from systemd.package.__main__ import Made
+
+pytestmark = pytest.mark.timeout(400)  # the first makes the package and boots, the others wait for systemd
+
+
+def test_the_package_starts_both_services_now_and_with_the_gateway(gateway: Gateway) -> None:
+    for unit in (CORE, RULES):
+        assert gateway.property(unit, "ActiveState") == "active"
+        assert gateway.says("systemctl", "is-enabled", unit) == "enabled"
+    assert gateway.says("systemctl", "is-enabled", "pondwatch-page.service") == "disabled"
+    owner = gateway.says("stat", "--format=%U %a", "/proc/1", f"/proc/{gateway.pid()}").splitlines()
+    assert [each.split()[0] for each in owner] == ["root", "pondwatch"]
+    assert gateway.says("stat", "--format=%U:%G %a", "/etc/pondwatch/secrets") == "root:root 700"
+    read = gateway.run("pondwatch", "read", "n.pond.level").stdout
+    assert re.match(r"n\.pond\.level  \S+ m  good", read), read
+
+
+def test_a_reload_with_a_mistake_is_refused_and_changes_nothing(gateway: Gateway) -> None:
+    before = gateway.pid()
+    gateway.write(SITE, gateway.site().replace('from = "radar1.pv"', 'from = "radar1.pw"'))
+    assert gateway.run("systemctl", "reload", CORE, check=False).returncode != 0
+    assert re.search(r"channel\[\d+\]\.from: .*radar1.*pw", gateway.journal(CORE))
+    gateway.polls()
+    assert (gateway.pid(), gateway.property(CORE, "ActiveState")) == (before, "active")
+    gateway.write(SITE, gateway.site())
+    gateway.run("systemctl", "reload", CORE)
+
+
+def test_a_core_that_is_killed_is_started_again_and_its_chain_goes_on(gateway: Gateway) -> None:
+    before, (stream, length) = gateway.pid(), gateway.stream()
+    gateway.run("systemctl", "kill", "--signal=KILL", CORE)
+    until(lambda: gateway.pid() not in (0, before), "another process")
+    gateway.polls()
+    until(lambda: gateway.stream()[1] > length, "the chain goes on")
+    assert gateway.stream()[0] == stream
+    assert "whole up to" in gateway.run("pondwatch", "spool", "verify").stdout
+
+
+def test_a_core_that_hangs_feeds_no_watchdog_and_is_started_again(gateway: Gateway) -> None:
+    """With a shorter watchdog; `make container` waits for the one that is packaged."""
+    gateway.drop_in("WatchdogSec=4")
+    gateway.run("systemctl", "restart", CORE)
+    hang(gateway, within_s=60)
+
+
+def hang(gateway: Gateway, within_s: float) -> float:
+    """SIGSTOP: nothing in it runs on. How long it took until another process ran."""
+    before, began_s = gateway.pid(), time.monotonic()
+    gateway.run("systemctl", "kill", "--signal=STOP", CORE)
+    until(lambda: gateway.pid() not in (0, before), "another process", within_s)
+    took_s = time.monotonic() - began_s
+    assert "watchdog" in gateway.journal(CORE).lower()
+    gateway.polls()
+    return took_s
+
+
+def test_the_detectors_are_compiled_and_connected_without_network_or_device(gateway: Gateway) -> None:
+    until(lambda: gateway.gauge("pondwatch_rules_up") == 1, "the rules process is connected", 110)
+    assert gateway.property(RULES, "NRestarts") == "0", gateway.journal(RULES)
+
+
+def test_removing_keeps_site_file_and_readings_and_purging_the_readings_still(
+    gateway: Gateway, made: Made
+) -> None:
+    def there(*paths: str) -> list[bool]:
+        return [gateway.run("test", "-e", path, check=False).returncode == 0 for path in paths]
+
+    gateway.run("dpkg", "--remove", "pondwatch")
+    assert gateway.property(CORE, "ActiveState") == "inactive"
+    assert there("/opt/pondwatch", "/usr/bin/pondwatch", SITE, f"{STORE}/spool.db") == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    said = gateway.run("dpkg", "--purge", "pondwatch").stdout
+    assert f"{STORE} are kept" in said
+    assert there("/etc/pondwatch", "/var/cache/pondwatch", f"{STORE}/spool.db") == [False, False, True]
+    gateway.run("dpkg", "--install", f"/mnt/{made.package.name}")
+    gateway.run("env", "PONDWATCH_PURGE_READINGS=yes", "dpkg", "--purge", "pondwatch")
+    assert there(STORE, "/opt/pondwatch", "/lib/systemd/system/pondwatch.service") == [False, False, False]

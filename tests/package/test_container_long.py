@@ -1,0 +1,104 @@
+"""The longer part of a gateway's life, and the way from a bare Debian 12: `make container`."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from systemd.package import deb
+from tests.package.container import until
+from tests.package.gateway import CORE, RULES, SITE, STORE, Gateway
+from tests.package.test_container import hang
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from systemd.package.__main__ import Made
+
+pytestmark = pytest.mark.campaign
+NEWER = "0.1.1~test"
+
+
+def test_from_a_bare_debian_to_polling_it_takes_three_commands(
+    made: Made, bare: Path, tmp_path: Path
+) -> None:
+    with Gateway(bare, tmp_path / "bare", {made.package.parent: "/mnt"}) as gateway:
+        assert gateway.run("which", "python3", check=False).returncode != 0, "this Debian is not bare"
+        began_s = time.monotonic()
+        gateway.run("apt-get", "install", "--yes", f"/mnt/{made.package.name}")
+        installed_s = time.monotonic() - began_s
+        gateway.start_bench(speed=1.0)  # the instruments of this site
+        began_s = time.monotonic()
+        gateway.write(SITE, gateway.site().replace('every = "1 min"', 'every = "1 s"'))
+        gateway.run("systemctl", "start", CORE, RULES)
+        until(lambda: gateway.gauge("pondwatch_readings_total") > 0, "readings")
+        polling_s = time.monotonic() - began_s
+        print(f"three commands: {installed_s:.1f} s to install, {polling_s:.1f} s more to the first readings")
+        gateway.polls()
+
+
+def test_the_packaged_watchdog_restarts_a_core_that_hangs(gateway: Gateway) -> None:
+    assert gateway.property(CORE, "WatchdogUSec") == "30s"
+    print(f"hung, another process after {hang(gateway, within_s=90):.0f} s")
+
+
+def test_a_full_disk_stops_neither_polling_nor_judging_and_loses_nothing(gateway: Gateway) -> None:
+    gateway.run("systemctl", "stop", CORE, RULES)
+    gateway.run("mount", "-t", "tmpfs", "-o", "size=64M,mode=0750", "tmpfs", STORE)
+    gateway.run("chown", "pondwatch:pondwatch", STORE)
+    gateway.run("systemctl", "start", CORE)
+    gateway.polls()
+
+    def full() -> bool:
+        gateway.run("sh", "-c", f"cat /dev/zero >> {STORE}/filler", check=False)
+        return gateway.gauge("pondwatch_spool_durable") == 0
+
+    until(full, "the core finds the disk full", 300)
+    before = gateway.pid()
+    gateway.polls()
+    assert gateway.run("pondwatch", "read", "n.pond.level").returncode == 0
+    gateway.run("rm", f"{STORE}/filler")
+    until(lambda: gateway.gauge("pondwatch_spool_durable") == 1, "what waited in memory is on the disk")
+    assert gateway.pid() == before
+    assert gateway.gauge("pondwatch_gaps_total") == 0
+    assert "whole up to" in gateway.run("pondwatch", "spool", "verify").stdout
+    gateway.run("systemctl", "stop", CORE)
+    gateway.run("umount", STORE)
+
+
+def test_an_upgrade_keeps_what_was_not_delivered_and_an_older_version_can_be_put_back(
+    gateway: Gateway, made: Made, tree: Path
+) -> None:
+    newer = newer_than(made, tree)
+    gateway.bench("platform", away_s=3600)
+    until(lambda: gateway.gauge("pondwatch_spool_unsettled_batches") > 5, "a backlog")
+    stream, length = gateway.stream()
+    gateway.run("dpkg", "--install", f"/mnt/{newer.name}")
+    until(lambda: gateway.version() == NEWER, "the newer version runs")
+    assert gateway.gauge("pondwatch_spool_unsettled_batches") > 5
+    until(lambda: gateway.stream()[1] > length, "the chain goes on")
+    assert gateway.stream()[0] == stream
+    gateway.run("dpkg", "--install", f"/mnt/{made.package.name}")
+    until(lambda: gateway.version() == made.version, "the older version runs")
+    gateway.bench("platform", away_s=0.1)
+    until(lambda: gateway.gauge("pondwatch_spool_unsettled_batches") == 0, "everything is settled")
+    assert gateway.stream()[0] == stream
+    assert gateway.bench("summary")["holes"] == 0
+
+
+def newer_than(made: Made, tree: Path) -> Path:
+    """The same program as another version: what apt, dpkg and the maintainer scripts see of an upgrade."""
+    copy = made.package.with_name("newer")
+    shutil.copytree(tree, copy, symlinks=True)
+    packages = copy / "opt/pondwatch/venv/lib/python3.11/site-packages"
+    (packages / f"pondwatch-{made.version}.dist-info").rename(packages / f"pondwatch-{NEWER}.dist-info")
+    for path in (copy / "DEBIAN/control", packages / f"pondwatch-{NEWER}.dist-info/METADATA"):
+        text = path.read_text()
+        assert f"\nVersion: {made.version}\n" in text
+        path.write_text(text.replace(f"\nVersion: {made.version}\n", f"\nVersion: {NEWER}\n"))
+    package = deb.pack(copy, made.package.with_name(f"pondwatch_{NEWER}_{made.kind}.deb"), level=1)
+    shutil.rmtree(copy)
+    return package
