@@ -107,7 +107,11 @@ def run(site: Site, run_dir: Path, wanted: Path, trouble: str = "") -> bool:
         BenchRateRefused: a clock rate was asked of a site that is not simulated.
         StoreError, OSError: the store or a socket cannot be had.
     """
-    clock = Clock.parse(os.environ.get("PONDWATCH_BENCH_CLOCK", ""), simulated=site.site.mode == "simulated")
+    clock = Clock.parse(
+        os.environ.get("PONDWATCH_BENCH_CLOCK", ""),
+        simulated=site.site.mode == "simulated",
+        step=os.environ.get("PONDWATCH_BENCH_STEP", ""),
+    )
     core = _Core(site, run_dir, clock, wanted, trouble)
     asyncio.run(core.main())
     return core.again

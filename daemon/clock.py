@@ -12,13 +12,16 @@ wires and sockets stay real and are kept by the event loop. Bench and daemon agr
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
+import struct
 import time
 from pathlib import Path
 from typing import ClassVar, Self
 from uuid import UUID
 
 NS = 1_000_000_000
+_SECONDS = struct.Struct("=d")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -32,6 +35,7 @@ class Clock:
     Args:
         rate: bench seconds per real second; 1.0 on every gateway.
         origin_ns: real wall time (ns, UTC) at which bench time equals real time.
+        step: on the bench, a file of eight bytes, a double: by how many seconds the wall is off.
 
     Attributes:
         steps: how often the wall clock has stepped.
@@ -39,8 +43,9 @@ class Clock:
 
     STEP_S: ClassVar = 0.5  # smaller moves are what reading two clocks one after the other costs
 
-    def __init__(self, rate: float = 1.0, origin_ns: int = 0) -> None:
+    def __init__(self, rate: float = 1.0, origin_ns: int = 0, step: Path | None = None) -> None:
         self.rate = rate
+        self._step = _mapped(step) if step is not None else None
         self._origin_ns = origin_ns
         self._mono_origin_ns = time.monotonic_ns()
         self._offset_ns = self.wall_ns() - self.monotonic_ns()
@@ -48,8 +53,10 @@ class Clock:
         self.steps = 0
 
     @classmethod
-    def parse(cls, text: str, *, simulated: bool) -> Self:
+    def parse(cls, text: str, *, simulated: bool, step: str = "") -> Self:
         """The clock that `PONDWATCH_BENCH_CLOCK` asks for; empty text is the real clock.
+
+        `step` is what `PONDWATCH_BENCH_STEP` names, heeded beside a rate only.
 
         Raises:
             BenchRateRefused: the site is not marked simulated, or the text is not `rate@seconds`.
@@ -57,8 +64,10 @@ class Clock:
         if not text:
             return cls()
         rate, at, origin = text.partition("@")
+        stepped = Path(step) if step and simulated else None
         try:
-            clock = cls(float(rate), int(float(origin) * NS)) if at else cls(float(rate), time.time_ns())
+            origin_ns = int(float(origin) * NS) if at else time.time_ns()
+            clock = cls(float(rate), origin_ns, stepped)
         except ValueError:
             raise BenchRateRefused(
                 f"PONDWATCH_BENCH_CLOCK is {text!r}; it must be RATE@EPOCH_SECONDS"
@@ -73,6 +82,8 @@ class Clock:
     def wall_ns(self) -> int:
         """UTC in nanoseconds since 1970, for stamps."""
         real = time.time_ns()
+        if self._step is not None:
+            real += int(_SECONDS.unpack_from(self._step)[0] / self.rate * NS)
         if self.rate == 1.0:
             return real
         return self._origin_ns + int((real - self._origin_ns) * self.rate)
@@ -109,6 +120,11 @@ class Clock:
     async def sleep_until(self, schedule_ns: int) -> None:
         """Wait for an instant of the schedule; at once if it has passed."""
         await asyncio.sleep(max(0.0, (schedule_ns - self.schedule_ns()) / NS / self.rate))
+
+
+def _mapped(file: Path) -> mmap.mmap:
+    with file.open("rb") as opened:
+        return mmap.mmap(opened.fileno(), _SECONDS.size, access=mmap.ACCESS_READ)
 
 
 def boot_id() -> str:

@@ -145,6 +145,7 @@ async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
             gnss_speaks=options.gnss,
             gnss_over=options.gnss_over,
             baud=options.baud,
+            control=_control_socket(options),
         ) as bench:
             for name, address in bench.addresses.items():
                 print(f"line      {name:<10} {address}")

@@ -24,6 +24,7 @@ from hardware_sim import faults, site
 from hardware_sim.control import ControlSocket
 from hardware_sim.dam import Dam, Truth
 from hardware_sim.faults import Fault, FaultUnknown
+from hardware_sim.gateway import Gateway
 from hardware_sim.instruments.dfrobot_sen0575 import UNIT as RAIN_GAUGE_UNIT
 from hardware_sim.instruments.dfrobot_sen0575 import Sen0575
 from hardware_sim.instruments.gnss import GnssReceiver
@@ -71,6 +72,7 @@ class Bench:
         gnss_speaks: the receiver's language, one of `LANGUAGES`.
         gnss_over: `pty` or `tcp`.
         baud: the serial bus takes the time of this rate; None: none.
+        control: the daemon's control socket; None: `run_dir/control.sock`.
         played: further lines, made of recordings and tables.
     """
 
@@ -86,6 +88,7 @@ class Bench:
         gnss_speaks: str = "nmea",
         gnss_over: str = "pty",
         baud: int | None = None,
+        control: Path | None = None,
         played: Sequence[Playback | TableLine] = (),
     ) -> None:
         self.scenario = scenario
@@ -105,6 +108,7 @@ class Bench:
         self.gnss = GnssReceiver(site.GNSS_ORIGIN, scenario.seed, LANGUAGES[gnss_speaks])
         self._gnss_wire = TalkerPtyWire(run_dir / GNSS_LINE) if gnss_over == "pty" else TalkerTcpWire()
         self._build_wires(baud)
+        self.gateway = Gateway(control or run_dir / "control.sock", run_dir / "clock-step")
         self._control = ControlSocket(run_dir / "bench.sock", self)
         self._stack = contextlib.AsyncExitStack()
         self._group = asyncio.TaskGroup()
@@ -156,6 +160,8 @@ class Bench:
                 stack.callback(line.close)
                 await line.open()
             await stack.enter_async_context(self.platform)
+            stack.callback(self.gateway.close)
+            self.gateway.open()
             stack.callback(self._control.close)
             await self._control.open()
             await stack.enter_async_context(self._group)
@@ -199,10 +205,10 @@ class Bench:
                 for unit in self._modbus[name].station.instruments:
                     target = f"{name}/{unit}"
                     found[target] = rtu if target in self._sensors else rtu - faults.OF_SENSORS
-        return found | {"platform": faults.OF_PLATFORM}
+        return found | {"platform": faults.OF_PLATFORM, "gateway": faults.OF_GATEWAY}
 
     def set_fault(self, target: str, fault: str) -> None:
-        """Puts `fault` (see `faults`) in force at `LINE/UNIT`, `LINE` or `platform`; `none` ends it.
+        """Puts `fault` (see `faults`) in force at `LINE/UNIT`, `LINE`, `platform`, `gateway`; `none` ends it.
 
         Raises:
             FaultUnknown: no such target, or the fault cannot happen to it.
@@ -220,6 +226,8 @@ class Bench:
                 self._sensors[target].suffer(wanted)
         elif target == "platform":
             self._set_platform_fault(wanted)
+        elif target == "gateway":
+            self.gateway.suffer(wanted)
         else:
             self._set_line_fault(name, wanted)
         self.faults.pop(target, None)
@@ -292,6 +300,7 @@ class Bench:
             "lines": self.addresses,
             "platform": self.platform.address,
             "control": str(self.run_dir / "bench.sock"),
+            "clock_step": str(self.gateway.step_file),
             "page": page,
             "tables": {each.name: each.table.columns for each in self._played if isinstance(each, TableLine)},
             "piezometers": [asdict(sheet) for sheet in site.PIEZOMETERS],

@@ -48,7 +48,11 @@ async def main_async(options: argparse.Namespace) -> int:
         )
         facts = await _bench_facts(bench)
         site, channels, listen = _site_file(facts)
-        environment = {"PONDWATCH_BENCH_CLOCK": facts["clock"], "PONDWATCH_RUN": str(RUN_DIR)}
+        environment = {
+            "PONDWATCH_BENCH_CLOCK": facts["clock"],
+            "PONDWATCH_BENCH_STEP": facts["clock_step"],
+            "PONDWATCH_RUN": str(RUN_DIR),
+        }
         command = [sys.executable, "-m", "daemon.commands", "--config", str(site)]
         daemon = await stack.enter_async_context(_process([*command, "run"], environment, "daemon.log"))
         await _wait_for(RUN_DIR / "control.sock", daemon, "daemon.log")

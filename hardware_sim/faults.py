@@ -28,7 +28,12 @@ line also
     no_lines          it sees no satellites, and says nothing
     out_of_order      after each instant the one before comes once more
 
-and the platform `away`, `no_receipts`, `no_acks` and `refuse CODE` (an MQTT reason code). `none` ends any.
+the platform `away`, `no_receipts`, `no_acks` and `refuse CODE` (an MQTT reason code), and the gateway
+
+    disk_full         its disk takes nothing more
+    clock_step N      its wall clock is N seconds off
+
+`none` ends any.
 Seconds are real seconds: wires do not follow the bench's clock. How each looks on site: `looks`.
 """
 
@@ -107,13 +112,16 @@ KINDS: Final = {
     "no_receipts": (0.0, 0.0),
     "no_acks": (0.0, 0.0),
     "refuse": (128.0, 255.0),
+    "disk_full": (0.0, 0.0),
+    "clock_step": (-1e9, 1e9),
 }
 RTU_ONLY: Final = frozenset({"bad_crc", "echo", "noise"})
 OF_LINES: Final = frozenset({"cut", "unplug"})
 OF_GNSS: Final = frozenset({"float", "base_lost", "base_moved", "no_lines", "out_of_order"})
 OF_PLATFORM: Final = frozenset({"away", "no_receipts", "no_acks", "refuse"})
+OF_GATEWAY: Final = frozenset({"disk_full", "clock_step"})
 OF_SENSORS: Final = frozenset({"stuck", "drift", "spike"})
-OF_UNITS: Final = frozenset(KINDS) - OF_LINES - OF_GNSS - OF_PLATFORM
+OF_UNITS: Final = frozenset(KINDS) - OF_LINES - OF_GNSS - OF_PLATFORM - OF_GATEWAY
 # These answer in the device's place: it never sees the request, so a relay does not switch.
 UNHEARD: Final = frozenset({"silent", "exception", "power_cut"})
 

@@ -55,6 +55,7 @@ NAMES: Final = {
     "weather/1": ("气压计 MetSENS300", "Barometer MetSENS300"),
     "weather/2": ("雷达水位计 VEGAPULS", "Level radar VEGAPULS"),
     "gnss-1": ("卫星定位接收机", "GNSS receiver"),
+    "gateway": ("网关", "Gateway"),
     "platform": ("接收平台", "Receiving platform"),
 }
 
