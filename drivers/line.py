@@ -89,6 +89,8 @@ class Line:
         self._routine: deque[_Waiter] = deque()
         self._taken = False
         self._pending: asyncio.Future[bytes] | None = None
+        self._deadline = 0.0  # loop time; of the pending request
+        self._alarm: asyncio.TimerHandle | None = None  # looks at the deadline, at the latest when it comes
         self._grant_timer: asyncio.TimerHandle | None = None
         self._fine: Timer | None = None  # while a paced line is open
         self._hold_until = 0.0  # loop time; a reply to an abandoned request may come until then
@@ -187,7 +189,10 @@ class Line:
         self._send(adu)
         sent = self._quiet_since
         reply_wire_s = (reply_bytes + 3) * self._character_s
-        deadline = self._loop.call_at(sent + timeout_s + reply_wire_s, self._expire, pending)
+        self._deadline = sent + timeout_s + reply_wire_s
+        # One timer serves many requests: nearly every request is answered long before its deadline.
+        if self._alarm is None or self._alarm.when() > self._deadline:
+            self._set_alarm()
         try:
             return await pending
         except (WireError, asyncio.CancelledError):
@@ -195,7 +200,6 @@ class Line:
                 self._resync(sent + slowest_reply_s + reply_wire_s + _LATENCY_S)
             raise
         finally:
-            deadline.cancel()
             self._pending = None
 
     def _send(self, adu: bytes) -> None:
@@ -207,9 +211,21 @@ class Line:
         self._quiet_since = self._loop.time() + len(adu) * self._character_s
         self._wire.write(adu)
 
-    def _expire(self, pending: asyncio.Future[bytes]) -> None:
-        if pending.done():
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(self._deadline, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._alarm = None
+        if self._pending is None or self._pending.done():
             return
+        if self._deadline > self._loop.time():  # of a later request than the one it was set for
+            self._set_alarm()
+        else:
+            self._expire(self._pending)
+
+    def _expire(self, pending: asyncio.Future[bytes]) -> None:
         heard = self._framing.heard
         if heard:
             self.bad_replies += 1
@@ -265,6 +281,9 @@ class Line:
 
     def _on_loss(self, down: LineDown) -> None:
         self.is_open = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self._fine is not None:
             self._fine.close()
             self._fine = None
