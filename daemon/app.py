@@ -254,7 +254,9 @@ class _Core:
             return []
         tasks = [start("rules feed", feed.run)]
         if self._site.rules.start == "child":
-            tasks.append(start("rules child", lambda: supervise(self._site.path, self._run_dir)))
+            tasks.append(
+                start("rules child", lambda: supervise(self._site.path, self._run_dir, feed.stalled_s))
+            )
         return tasks
 
     def _hup(self) -> None:

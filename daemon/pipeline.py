@@ -289,12 +289,13 @@ class Pipeline:
             self._stations.down(line, device, error, now_ns)
 
     def output_fault(self, table: OutputTable, error: str) -> None:
-        """An output does not follow; an empty error takes that back."""
+        """An output does not follow, which calls people; an empty error takes that back."""
         now_ns = self._clock.wall_ns()
         subject = Subject("fault", f"output.{table.id}", pond=table.pond, device=table.device)
         if error:
             reason = reasons.output_fault(table.id, error)
-            seen = Observation("none", "present", now_ns, reason, evidence={"error": error})
+            evidence = {"error": error, "urgency": "inspect now"}  # people are called in its place
+            seen = Observation("none", "present", now_ns, reason, evidence=evidence)
         else:
             seen = Observation("none", "gone", now_ns, reasons.output_well(table.id))
         self._observe(subject, seen)

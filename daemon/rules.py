@@ -38,6 +38,8 @@ LINE_BYTES = 64 * 1024  # longest line heard from the worker
 AHEAD_BATCHES = 200  # sent and not yet judged; beyond that the feed waits
 CHUNK_BATCHES = 50
 RESTART_S = 1.0
+HANG_S = 15.0  # shown batches and nothing judged for so long: the child hangs
+LOOK_S = 1.0
 STOP_S = 5.0
 
 
@@ -144,12 +146,19 @@ class RulesFeed:
         self._progress = asyncio.Event()
         self._unjudged: dict[int, int] = {}  # seq -> newest time in it, sent and not judged
         self._gone_ns = clock.wall_ns()
+        self._progress_s = 0.0  # of the loop: when the worker was last seen to be well
         self._current: asyncio.Task[None] | None = None
         self._decoder = msgspec.json.Decoder(_Said)
 
     @property
     def up(self) -> bool:
         return self._current is not None
+
+    def stalled_s(self) -> float:
+        """For how long a connected worker has had something to judge and judged nothing."""
+        if not self.up or not self._unjudged:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._progress_s
 
     def gauges(self) -> Iterable[tuple[str, tuple[str, ...], float]]:
         yield "pondwatch_rules_up", (), float(self.up)
@@ -206,6 +215,8 @@ class RulesFeed:
         while True:
             batches = await self._spool.peek(after=after, kinds=("readings",), limit=CHUNK_BATCHES)
             for batch in batches:
+                if not self._unjudged:
+                    self._progress_s = asyncio.get_running_loop().time()
                 self._unjudged[batch.seq] = batch.time_ns
                 writer.write(batch.payload + b"\n")
                 await writer.drain()
@@ -225,6 +236,7 @@ class RulesFeed:
                 for seq in [seq for seq in self._unjudged if seq <= said.judged.seq]:
                     del self._unjudged[seq]
                 self._judged_seq = said.judged.seq
+                self._progress_s = asyncio.get_running_loop().time()
                 self._progress.set()
 
 
@@ -263,15 +275,21 @@ def verdict_time_ns(verdict: Verdict) -> int:
     return parse_rfc3339(verdict.time)
 
 
-async def supervise(config: Path, run_dir: Path) -> None:
-    """Keep one `pondwatch rules` child running until cancelled."""
+async def supervise(config: Path, run_dir: Path, stalled_s: Callable[[], float]) -> None:
+    """Keep one `pondwatch rules` child running until cancelled; one that hangs is killed.
+
+    Args:
+        config: the site file.
+        run_dir: of the sockets.
+        stalled_s: for how long it has judged nothing of what it was shown.
+    """
     command = [sys.executable, "-m", "daemon.commands", "--config", str(config), "rules"]
     while True:
         child = await asyncio.create_subprocess_exec(
             *command, env={**os.environ, "PONDWATCH_RUN": str(run_dir)}
         )
         try:
-            code = await child.wait()
+            code = await _ended(child, stalled_s)
         finally:
             if child.returncode is None:
                 child.terminate()
@@ -283,3 +301,15 @@ async def supervise(config: Path, run_dir: Path) -> None:
                     await child.wait()
         log.warning("rules process ended with %d; starting it again", code)
         await asyncio.sleep(RESTART_S)
+
+
+async def _ended(child: asyncio.subprocess.Process, stalled_s: Callable[[], float]) -> int:
+    """How it ended, were it by our hand."""
+    while True:
+        try:
+            async with asyncio.timeout(LOOK_S):
+                return await child.wait()
+        except TimeoutError:
+            if stalled_s() > HANG_S:
+                log.warning("rules process hangs: nothing judged for %.0f s; it is killed", stalled_s())
+                child.kill()

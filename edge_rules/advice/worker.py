@@ -11,6 +11,7 @@ when that is full the core waits or drops the connection, as it sees fit.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import hashlib
 import logging
 import os
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 LINE_LIMIT = 16 * 2**20  # bytes; a batch of 2,000 readings with their raw numbers stays well below 1 MB
 CHECKPOINT_BATCHES = 200
 CHECKPOINT_S = 60.0
+JUDGE_S = (
+    30.0  # a batch takes milliseconds: judging that does not end, ends the process, which is started again
+)
 RETRY_FIRST_S = 0.2
 RETRY_MOST_S = 10.0
 
@@ -166,7 +170,12 @@ async def _talk(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.St
                 worker.configure(line.config)
                 continue
             worker.unsent = True
-            writer.write(worker.judge(line))
+            faulthandler.dump_traceback_later(JUDGE_S, exit=True)
+            try:
+                answer = worker.judge(line)
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+            writer.write(answer)
             await writer.drain()
             worker.unsent = False
             worker.save_if_due()

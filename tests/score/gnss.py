@@ -99,7 +99,7 @@ def ours(component: str, t: Ints, x: Floats) -> list[int]:
 def _steps(caught: list[tuple[float, bool]]) -> tuple[str, str]:
     hit = min((size for size, found in caught if found), default=float("nan"))
     miss = max((size for size, found in caught if not found), default=float("nan"))
-    return f"{hit:.1f} mm", f"{miss:.1f} mm"
+    return tuple("-" if np.isnan(size) else f"{size:.1f} mm" for size in (hit, miss))  # type: ignore[return-value]
 
 
 def _rate(count: int, years: float) -> str:

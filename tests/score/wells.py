@@ -1,6 +1,7 @@
 """Groundwater wells with injected changes: the response model beside plain baselines.
 
-The model learns, and takes its limits from its own budget, on the first half; baselines get the lowest limit
+The model learns for nine tenths of the days on which the well was read in the first half, and takes its limits from
+its own budget there; baselines get the lowest limit
 with no alarm on that half (their budget of 0.1 a year allows less than one). Changes are put into the second
 half at 60 random moments after which the well was read on 81 of 90 days. Found: an alarm within 90 days; what begins while the method is in alarm already counts as not found.
 """
@@ -131,7 +132,8 @@ def starts(its: Events, head: int, half: int) -> list[int]:
 def ours(well: Well) -> tuple[dict[str, list[float | None]], str, str, list[int], int]:
     span = int(well.head[0][-1] - well.head[0][0])
     half = int(well.head[0][0]) + span // 2
-    judge = detectors(well, 0.45 * span / 1e9)
+    learn_s = 0.9 * 86400.0 * np.unique(well.head[0][well.head[0] < half] // NS_PER_D).size
+    judge = detectors(well, learn_s)
     its = events(well, judge)
     head = judge.names.index("head")
     said = [t for rule, t in run(judge, its, slice(None)) if rule == "response" and t >= half]
@@ -139,7 +141,7 @@ def ours(well: Well) -> tuple[dict[str, list[float | None]], str, str, list[int]
     evp = 1.0 - float(record.mse) / float(record.var_y)
     years = (its.t[-1] - half) / NS_PER_D / 365.25
     moments = starts(its, head, half)
-    judge = detectors(well, 0.45 * span / 1e9)
+    judge = detectors(well, learn_s)
     found: dict[str, list[float | None]] = {name: [] for name in (*CHANGES, "stuck", "spike 0.5 m")}
     at = 0
     for moment in moments:
