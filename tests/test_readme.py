@@ -315,9 +315,10 @@ def transcript() -> list[tuple[str, list[str]]]:
 
 
 def shape(line: str) -> str:
-    """A line without what differs from run to run: numbers, levels, how many there are of each."""
+    """A line without what differs from run to run: numbers, levels, how many there are of each, which items."""
     line = re.sub(r"\b(none|blue|yellow|orange|red)\b", "LEVEL", line)
     line = re.sub(r"[蓝黄橙红]色", "LEVEL", line)
+    line = re.sub(r"items: ([\w-]+ LEVEL(, )?)+", "items: ITEMS", line)
     line = re.sub(r"\b(here|AWAY)\b", "PLACE", line)
     line = re.sub(r"\b[0-9A-F]{4}\b|[-+]?\d[\d.]*(e[-+]?\d+)?", "#", line)
     return re.sub(r"\s+", " ", re.sub(r"(# LEVEL(, )?)+", "COUNTS", line)).strip()
