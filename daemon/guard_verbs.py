@@ -59,6 +59,7 @@ class GuardVerbs:
         self._book = room.book
         self._stations = room.stations
         self._roster = room.roster
+        self._water = room.water
         self._pipeline = pipeline
         self._audit = audit
 
@@ -233,13 +234,11 @@ class GuardVerbs:
         now_ns, until_ns = self._span(request.until)
         if until_ns <= now_ns:
             raise NotAllowed(f"the warning ended at {request.until}: it changes nothing any more")
-        warning = Warned(request.level, until_ns, request.source)
+        warning = Warned(request.level, until_ns, request.source, request.text or "", request.ref)
         try:
             changed = self._water.warned(request.pond, warning, now_ns)
         except KeyError:
-            raise NotAllowed(
-                f"pond {request.pond} has no rain level: [[pond]] rain in the site file gives it one"
-            ) from None
+            raise NotAllowed(f"the site file names no pond {request.pond}") from None
         self._pipeline.announce(changed)
         self._audit.record(
             "rain.warning",

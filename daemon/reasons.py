@@ -244,6 +244,20 @@ def rain_present(pond: str, level: str, because: str) -> Reason:
     )
 
 
+def warning_present(pond: str, level: str, source: str, until: str, text: str) -> Reason:
+    """A platform warns; `until` is local, `text` its own words."""
+    zh, en = (f"：{text}", f": {text}") if text else ("", "")
+    return Reason(
+        f"{pond} 气象{LEVEL_ZH[level]}预警（{source} 发布，至 {until}）{zh}",
+        f"{pond} weather: {level} warning of {source} until {until}{en}",
+    )
+
+
+def warning_over(pond: str, source: str, *, withdrawn: bool) -> Reason:
+    zh, en = ("解除", "was taken back") if withdrawn else ("到期", "has ended")
+    return Reason(f"{pond} {source} 发布的气象预警已{zh}", f"{pond} weather: the warning of {source} {en}")
+
+
 def rain_gone(pond: str) -> Reason:
     return Reason(f"{pond} 降雨等级解除条件已满足", f"{pond} rain: below every mark")
 

@@ -216,6 +216,8 @@ class StormWarning(Request, frozen=True, tag="rain.warning"):
     until: str
     source: str
     by: str
+    text: str | None = None
+    ref: str | None = None
 
 
 class AlarmsLabel(Request, frozen=True, tag="alarms.label"):

@@ -5,6 +5,9 @@ and the warnings that a platform sends. It has alarms of its own and stays out o
 the site file says) advises to stop production and withdraw people; a section that is blind then asks for a
 reading by hand, within the configured time and again after it.
 
+A platform's warning is an alarm of its own as well, of any pond, so that it is acknowledged and handled by
+name, and the platform sees it. It ends by itself; a gauge that is dead takes nothing from it.
+
 A good reading raises and clears; an uncertain one (a frozen gauge, a counter that fell) raises and never
 clears; a missing one does neither, and while no gauge can be read the level is unknown.
 """
@@ -19,6 +22,7 @@ import msgspec
 
 from daemon import reasons
 from daemon.alarms import LEVELS, Observation, Subject
+from daemon.reading import rfc3339
 from drivers.sample import NO_EVIDENCE, Quality
 from edge_rules.law.levels import Level
 from edge_rules.law.storm import GaugeSums, intense, reached
@@ -39,11 +43,20 @@ _WARNING = "rain:warning:"
 
 
 class Warned(msgspec.Struct, frozen=True):
-    """A warning that a platform sent: `level` as LEVELS writes it, until when (ns, UTC), who said so."""
+    """A warning that a platform sent: `level` as LEVELS writes it, until when (ns, UTC), who said so.
+
+    `text` are its words, `ref` is the platform's own name for it.
+    """
 
     level: str
     until_ns: int
     source: str
+    text: str = ""
+    ref: str | None = None
+
+    def at(self, time_ns: int) -> Level:
+        """The level it has at that moment."""
+        return Level(LEVELS.index(self.level)) if time_ns < self.until_ns else Level.NONE
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +139,7 @@ class Water:
         """Now and then: warnings that end, sections that went blind, limits that run out."""
         told: list[Alarm | None] = []
         for pond in self._ponds.values():
+            told += self._warning(pond.id, time_ns)
             if pond.rain is not None:
                 told += self._pond(pond, pond.rain, time_ns)
             if pond.limits:
@@ -136,16 +150,45 @@ class Water:
         """Take a warning of the platform (a rain forecast, a storm signal) for one of our ponds.
 
         Raises:
-            KeyError: the pond has no rain level; ValueError: `level` is no level.
+            KeyError: there is no such pond; ValueError: `level` is no level.
         """
         if warning.level not in LEVELS:
             raise ValueError(f"{warning.level!r} is no level: {', '.join(LEVELS)}")
         rain = self._ponds[pond].rain
-        if rain is None:
-            raise KeyError(pond)
+        before = self._warnings.get(pond)
+        told: list[Alarm | None] = []
+        if before is not None and before.ref != warning.ref:  # another one: people are asked anew
+            self._warnings[pond] = msgspec.structs.replace(before, until_ns=time_ns)
+            told += self._warning(pond, time_ns)
         self._warnings[pond] = warning
         self._moved.add(_WARNING + pond)
-        return [alarm for alarm in self._pond(self._ponds[pond], rain, time_ns) if alarm is not None]
+        told += self._warning(pond, time_ns)
+        if rain is not None:
+            told += self._pond(self._ponds[pond], rain, time_ns)
+        return [alarm for alarm in told if alarm is not None]
+
+    def _warning(self, pond: str, time_ns: int) -> list[Alarm | None]:
+        """The alarm that a platform's warning is."""
+        warning = self._warnings.get(pond)
+        if warning is None:
+            return []
+        subject = Subject("advice", f"{pond}.warning", pond=pond, item="weather", rule="platform-warning")
+        level = warning.at(time_ns)
+        if not level:
+            reason = reasons.warning_over(pond, warning.source, withdrawn=warning.level == "none")
+            return [self._book.observe(subject, Observation("none", "gone", time_ns, reason))]
+        until = datetime.fromtimestamp(warning.until_ns / 1e9, self._timezone)
+        reason = reasons.warning_present(
+            pond, warning.level, warning.source, f"{until:%Y-%m-%d %H:%M}", warning.text
+        )
+        evidence = {"source": warning.source, "until": rfc3339(warning.until_ns), "ref": warning.ref}
+        seen = Observation(warning.level, "present", time_ns, reason, evidence=evidence)  # type: ignore[arg-type]  # `warned` has looked
+        alarm = self._book.observe(subject, seen)
+        if alarm is None:  # as high as before: other words, or a later end, ask nobody anew
+            stands = self._book.of(subject)
+            if stands is not None and stands.reason != reason:
+                return [self._book.attach(stands.id, evidence, reason)]
+        return [alarm]
 
     def read_by_hand(self, pond: str, section: str, time_ns: int) -> None:
         """Somebody has read an instrument of this section, or walked along it."""
@@ -158,21 +201,23 @@ class Water:
         sources = [(gauge.level, gauge.because) for gauge in gauges]
         sources.append((self._judge.items.get((pond.id, "rainfall"), Level.NONE), "designer's trigger level"))
         warning = self._warnings.get(pond.id)
-        if warning is not None and time_ns < warning.until_ns:
-            sources.append((Level(LEVELS.index(warning.level)), warning.source))
+        warned = warning.at(time_ns) if warning is not None else Level.NONE
+        if warning is not None:
+            sources.append((warned, warning.source))
         level, because = max(sources, key=lambda each: each[0])
         self.levels[pond.id] = level
-        told = [self._level_alarm(pond.id, level, because, gauges, time_ns)]
+        known = level == warned or any(gauge.seen for gauge in gauges)
+        told = [self._level_alarm(pond.id, level, because, gauges, time_ns, known=known)]
         told.append(self._stop_alarm(pond.id, level, Level[rain.stop_at.upper()], time_ns))
         told.append(self._intense_alarm(pond.id, gauges, time_ns))
         told += self._manual_alarms(pond.id, level, time_ns)
         return told
 
     def _level_alarm(
-        self, pond: str, level: Level, because: str, gauges: Sequence[_Gauge], time_ns: int
+        self, pond: str, level: Level, because: str, gauges: Sequence[_Gauge], time_ns: int, *, known: bool
     ) -> Alarm | None:
         subject = Subject("advice", f"{pond}.rain", pond=pond, item="rainfall", rule="rain-level")
-        if level and not any(gauge.seen for gauge in gauges):
+        if level and not known:
             seen = Observation(LEVELS[level], "unknown", time_ns, reasons.rain_unknown(pond))
         elif level:
             sums = {f"{hours}h": round(mm, 1) for gauge in gauges for hours, mm in gauge.depths_mm.items()}
@@ -254,7 +299,7 @@ class Water:
             return lambda: self._warnings.get(pond)
 
         return {STATE + name: of(gauge) for name, gauge in self._gauges.items()} | {
-            _WARNING + pond: warning(pond) for pond in self.levels
+            _WARNING + pond: warning(pond) for pond in self._ponds
         }
 
     def moved(self) -> set[str]:
@@ -266,7 +311,7 @@ class Water:
         """Take back a gauge's sums or a pond's warning; what the site no longer has is passed over."""
         if name.startswith(_WARNING):
             pond = name.removeprefix(_WARNING)
-            if state is not None and pond in self.levels:
+            if state is not None and pond in self._ponds:
                 self._warnings[pond] = msgspec.convert(state, Warned)
             return
         gauge = self._gauges.get(name.removeprefix(STATE))

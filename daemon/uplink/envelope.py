@@ -65,13 +65,18 @@ class Close(Acknowledge, frozen=True, tag="close"):
 
 
 class StormWarning(Wanted, frozen=True, tag="warning"):
-    """A warning of the weather service for a pond, until an instant (RFC 3339) or for a time."""
+    """A warning of the weather service for a pond, until an instant (RFC 3339) or for a time.
+
+    `text` are its words, `ref` is the platform's own name for it; level none takes it back.
+    """
 
     pond: str
     level: Literal["none", "blue", "yellow", "orange", "red"]
     until: str
     source: str
     by: str
+    text: str | None = None
+    ref: str | None = None
 
 
 class Sound(Wanted, frozen=True, tag="siren.sound"):

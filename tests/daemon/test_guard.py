@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import pytest
 
-from daemon import requests
+from daemon import alarms, requests
 from daemon.alarms import NotAllowed
 from daemon.app import build_room
 from daemon.audit import Audit
@@ -659,13 +659,13 @@ async def test_a_storm_warning_is_the_rain_level_until_it_ends(tmp_path: Path) -
     ) as bench:
         warning = requests.StormWarning("n", "orange", "6 h", "气象台 2027-014", "li")
         told = await bench.ask(warning)
-        assert {alarm.rule for alarm in told} == {"rain-level", "stop-and-withdraw"}
+        assert {alarm.rule for alarm in told} == {"platform-warning", "rain-level", "stop-and-withdraw"}
         assert bench.room.water.levels["n"].text == "orange"
         bench.look(after_s=6 * 3600 + 1)
         assert bench.room.water.levels["n"].text == "none"
         with pytest.raises(NotAllowed, match="ended at"):
             await bench.ask(msgspec.structs.replace(warning, until="2026-01-01T00:00:00Z"))
-        with pytest.raises(NotAllowed, match="no rain level"):
+        with pytest.raises(NotAllowed, match="names no pond"):
             await bench.ask(msgspec.structs.replace(warning, pond="s"))
         await bench.ask(warning)
         await bench.ask(msgspec.structs.replace(warning, level="none"))
@@ -693,3 +693,50 @@ async def test_in_shadow_all_is_judged_and_kept_and_no_output_moves_and_nobody_i
     assert alarms
     assert {(each["mode"], each["shadow"]) for each in alarms} == {("test", True)}
     assert {each["mode"] for each in readings} == {"real"}
+
+
+# -- what a platform says --------------------------------------------------------------------------------
+
+
+async def test_a_platforms_warning_calls_people_is_audited_and_outlives_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as bench:
+        (alarm,) = await bench.ask(
+            requests.StormWarning("n", "red", "6 h", "weather service", "li", "storm", "W-1")
+        )
+        assert (alarm.level, alarm.condition, alarm.evidence["ref"]) == ("red", "present", "W-1")
+        assert bench.on() == {"watchdog"}, "a warning of the weather rings no siren of the dam"
+        assert "李伟" in str(bench.alarm("advice").evidence["called"])
+        bench.do(alarm, "acknowledge", "handle", by="li")
+        await bench.write()
+        (record,) = (each for each in await bench.written("audit") if each["what"] == "rain.warning")
+        assert (record["by"], record["subject"], record["to"]["level"]) == ("li", "n", "red")
+        stored = [alarms.decode(row) for row in (await bench.spool.alarms()).values()]
+        name, state = "rain:warning:n", (await bench.spool.states())["rain:warning:n"]
+        now_ns = bench.clock.now_ns
+    async with opened(tmp_path, stored=stored) as bench:
+        assert bench.room.restore(name, json.loads(state[1]))
+        bench.clock.now_ns = now_ns
+        bench.look()
+        assert (bench.alarm("advice").response, bench.alarm("advice").condition) == ("handled", "present")
+        bench.look(after_s=6 * 3600)
+        assert bench.alarm("advice").condition == "gone"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"pond": "x"}, "no pond x"),
+        ({"by": " "}, "who passes"),
+        ({"until": "2020-01-01T00:00:00Z"}, "ended at"),
+        ({"until": "soon"}, "is no time"),
+        ({"until": "2099-01-01T00:00:00"}, "is no time"),
+    ],
+)
+async def test_a_warning_that_makes_no_sense_is_refused_with_a_sentence(
+    tmp_path: Path, wrong: dict[str, Any], why: str
+) -> None:
+    warning = requests.StormWarning("n", "red", "6 h", "w", "li")
+    async with opened(tmp_path) as bench:
+        with pytest.raises((NotAllowed, Refused), match=why):
+            await bench.ask(msgspec.structs.replace(warning, **wrong))
+        assert bench.room.book.open() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -17,7 +18,17 @@ from daemon.audit import Audit
 from daemon.clock import Clock
 from daemon.config import File, SiteTable, StoreTable
 from daemon.seal import key_id
-from daemon.uplink.envelope import REQUEST_BYTES, Gate, Measure, NotAdmitted, Resend, Silence, Sound
+from daemon.uplink.envelope import (
+    REQUEST_BYTES,
+    Acknowledge,
+    Gate,
+    Measure,
+    NotAdmitted,
+    Resend,
+    Silence,
+    Sound,
+    Wanted,
+)
 from daemon.uplink.orders import MOST_WAITING, REFUSALS_A_MINUTE, Orders
 from daemon.writer import Writer
 from hardware_sim.request import signed
@@ -272,3 +283,14 @@ async def test_more_requests_than_can_wait_are_refused() -> None:
 def _signed_text(text: str) -> bytes:
     """An envelope around text that is no JSON."""
     return signed(KEY, "site", "gw1", 1, text, raw=True)
+
+
+def test_every_request_on_the_page_is_admitted_and_none_is_left_out() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "requests.md").read_text()
+    shown = [json.loads(line) for line in page.splitlines() if line.startswith('{"do"')]
+    mine = gate()
+    for seq, request in enumerate(shown, 1):
+        mine.admit(message(request, seq=seq))
+    assert {request["do"] for request in shown} == {
+        each.__struct_config__.tag for each in (*Wanted.__subclasses__(), *Acknowledge.__subclasses__())
+    }

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from daemon.alarms import AlarmBook
+from daemon.alarms import AlarmBook, NotAllowed
 from daemon.channels import Channels, Source
 from daemon.config import ChannelTable, File, Pond, RainTable, Section, Site, SiteTable
 from daemon.judge import Judge
@@ -128,6 +128,73 @@ def test_a_warning_of_no_level_or_for_no_pond_is_refused() -> None:
         bench.water.warned("n", Warned("purple", 0, "x"), 0)
     with pytest.raises(KeyError):
         bench.water.warned("x", Warned("red", 0, "x"), 0)
+
+
+def warn(bench: Bench, level: str, hours: float = 3.0, text: str = "", ref: str | None = None) -> list[Alarm]:
+    warning = Warned(level, bench.now_ns + round(hours * H), "province", text, ref)
+    return bench.water.warned("n", warning, bench.now_ns)
+
+
+def respond(bench: Bench, alarm: Alarm, *deeds: Any) -> None:
+    for deed in deeds:
+        bench.book.respond(alarm.id, deed, by="w", role=None, note="seen", time_ns=bench.now_ns)
+
+
+def test_a_warning_is_an_alarm_that_people_handle_and_that_ends_by_itself() -> None:
+    bench = Bench(rain=None)  # the pond has no rain level at all
+    (alarm,) = warn(bench, "orange", text="暴雨橙色预警", ref="W-17")
+    assert (alarm.kind, alarm.level, alarm.condition, alarm.item) == (
+        "advice",
+        "orange",
+        "present",
+        "weather",
+    )
+    assert alarm.evidence == {"source": "province", "until": "2026-07-01T04:00:00.000Z", "ref": "W-17"}
+    assert alarm.reason.en == "n weather: orange warning of province until 2026-07-01 12:00: 暴雨橙色预警"
+    assert "气象橙色预警" in alarm.reason.zh
+    respond(bench, alarm, "acknowledge", "handle")
+    with pytest.raises(NotAllowed, match="not gone"):
+        respond(bench, alarm, "close")
+    assert bench.water.look(bench.now_ns + 3 * H - 1) == []
+    (over,) = bench.water.look(bench.now_ns + 3 * H)
+    assert (over.id, over.condition, over.response) == (alarm.id, "gone", "handled")
+    assert bench.water.look(bench.now_ns + 4 * H) == []
+    respond(bench, alarm, "close")
+    assert bench.book.open() == []
+    assert bench.water.look(bench.now_ns + 5 * H) == []
+
+
+def test_a_higher_warning_or_another_one_asks_anew_and_other_words_do_not() -> None:
+    bench = Bench(rain=None)
+    (alarm,) = warn(bench, "yellow", ref="1")
+    respond(bench, alarm, "acknowledge", "handle")
+    (longer,) = warn(bench, "yellow", hours=9, text="until the evening", ref="1")
+    assert (longer.response, longer.evidence["until"]) == ("handled", "2026-07-01T10:00:00.000Z")
+    assert warn(bench, "yellow", hours=9, text="until the evening", ref="1") == []
+    (higher,) = warn(bench, "red", ref="1")
+    assert (higher.id, higher.response, higher.level) == (alarm.id, "new", "red")
+    respond(bench, alarm, "acknowledge", "handle")
+    gone, other = warn(bench, "red", ref="2")
+    assert (gone.condition, other.condition, other.response) == ("gone", "present", "new")
+    assert other.evidence["ref"] == "2"
+
+
+def test_a_warning_that_is_taken_back_is_over_at_once() -> None:
+    bench = Bench()
+    warn(bench, "red")
+    assert bench.rain() == Level.RED
+    over = told(warn(bench, "none"), "platform-warning")
+    assert (over.condition, over.reason.en) == ("gone", "n weather: the warning of province was taken back")
+    assert bench.rain() == Level.NONE
+
+
+def test_a_dead_gauge_takes_nothing_from_a_warning() -> None:
+    bench = Bench()
+    bench.see(nan, nan)
+    raised = warn(bench, "red")
+    assert told(raised, "platform-warning").condition == "present"
+    assert told(raised, "rain-level").condition == "present"
+    assert told(raised, "stop-and-withdraw").condition == "present"
 
 
 def test_rain_clears_on_good_readings_only_and_is_unknown_without_any() -> None:
