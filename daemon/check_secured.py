@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from daemon.findings import Findings
-    from daemon.uplink.tables import InfluxTable, Secured, SparkplugTable
+    from daemon.uplink.tables import GeohazardTable, InfluxTable, Secured, SparkplugTable
 
 _HERE = ("localhost", "127.0.0.1", "::1")
 
@@ -34,16 +34,25 @@ def check_influx(path: str, its: InfluxTable, found: Findings) -> None:
 
 
 def check_sparkplug(path: str, its: SparkplugTable, found: Findings) -> None:
-    url = _whole(its.url)
-    if url is None or url.scheme not in ("mqtt", "mqtts") or url.path not in ("", "/"):
-        found.wrong(f"{path}.url", f"{its.url!r} must be mqtt://host:port or mqtts://host:port")
-        return
-    if not its.primary_host:
+    if _broker(path, its, found) and not its.primary_host:
         found.warn(
             f"{path}.primary_host",
             "is missing: nobody is waited for, and what no host listens to is lost there",
         )
+
+
+def check_geohazard(path: str, its: GeohazardTable, found: Findings) -> None:
+    _broker(path, its, found)
+
+
+def _broker(path: str, its: SparkplugTable | GeohazardTable, found: Findings) -> bool:
+    """Whether the url is that of a broker at all."""
+    url = _whole(its.url)
+    if url is None or url.scheme not in ("mqtt", "mqtts") or url.path not in ("", "/"):
+        found.wrong(f"{path}.url", f"{its.url!r} must be mqtt://host:port or mqtts://host:port")
+        return False
     _tls(path, its, encrypted=url.scheme == "mqtts", host=url.hostname or "", more={}, found=found)
+    return True
 
 
 def _whole(text: str) -> SplitResult | None:

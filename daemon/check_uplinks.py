@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from daemon.binder import nearest
-from daemon.check_secured import check_influx, check_sparkplug
+from daemon.check_secured import check_geohazard, check_influx, check_sparkplug
 from daemon.credentials import is_there
 from daemon.findings import rows
-from daemon.uplink import sl651_frames
-from daemon.uplink.tables import InfluxTable, Sl651Table, SparkplugTable, TailingsFilesTable, TailingsPoint
+from daemon.uplink import geohazard_codes, sl651_frames
+from daemon.uplink.tables import (
+    GeohazardTable,
+    InfluxTable,
+    Sl651Table,
+    SparkplugTable,
+    TailingsFilesTable,
+    TailingsPoint,
+)
 from daemon.uplink.tailings_files import MEASURED, RECORDS
 
 if TYPE_CHECKING:
@@ -32,6 +39,9 @@ def check_uplinks(file: File, found: Findings) -> None:
             _sl651(path, uplink, channels, found)
         elif isinstance(uplink, SparkplugTable):
             check_sparkplug(path, uplink, found)
+        elif isinstance(uplink, GeohazardTable):
+            check_geohazard(path, uplink, found)
+            _geohazard(path, uplink, channels, found)
         else:
             _mqtt(path, uplink, found)
             _request_keys(path, uplink, found)
@@ -87,6 +97,29 @@ def _sl651(path: str, its: Sl651Table, channels: list[str], found: Findings) -> 
         if each.element in named or each.channel in {other.channel for other in its.elements[:i]}:
             found.wrong(where, "tells an element or a channel a second time")
         named.add(each.element)
+
+
+def _geohazard(path: str, its: GeohazardTable, channels: list[str], found: Findings) -> None:
+    found.warn(path, "geohazard-mqtt is de facto, from public code: compare it with the platform's own text")
+    places: set[tuple[str, str, str]] = set()
+    bare: dict[tuple[str, str], bool] = {}
+    for i, each in enumerate(its.values):
+        where, device = f"{path}.value[{i}]", each.device or its.device
+        _known(f"{where}.channel", [each.channel], channels, found)
+        known = geohazard_codes.FIELDS.get(each.code.rpartition("_")[0])
+        if known is None:
+            found.warn(f"{where}.code", f"no public code shows {each.code}")
+        elif each.field not in known:
+            fields = ", ".join(known) if known != ("",) else "a bare number"
+            found.warn(f"{where}.field", f"no public code shows {each.field!r} of {each.code}: {fields}")
+        twice = (device, each.code, each.field) in places
+        if twice or each.channel in {other.channel for other in its.values[:i]}:
+            found.wrong(where, "tells a place or a channel a second time")
+        places.add((device, each.code, each.field))
+        if bare.setdefault((device, each.code), not each.field) != (not each.field):
+            found.wrong(f"{where}.field", f"{each.code} cannot be a bare number and have fields")
+        if each.code == its.status and not each.field:
+            found.wrong(f"{where}.field", f"is missing: {each.code} has fields")
 
 
 def _sftp(path: str, its: TailingsFilesTable, found: Findings) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
 
 from daemon.binder import nearest
+from daemon.carried import DRY, EXTRA_GRADE, WET, WET_EXTRA
 from daemon.check_alarms import check_alarms
 from daemon.check_channels import check_channels
 from daemon.check_dated import check_dated
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
     from daemon.binder import Problem
     from daemon.config import File, Pond
 
-# GB 39496-2020 5.5.2; video is no channel. The extras are asked "when necessary", of grade 3 and above.
-_WET = ("displacement", "phreatic-line", "dry-beach", "rainfall", "pond-level", "landslide")
-_DRY = ("displacement", "phreatic-line", "rainfall")
-_WET_EXTRA = ("pore-pressure", "seepage-flow", "turbidity")
-_EXTRA_GRADE = 3
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -113,13 +109,13 @@ def _write(path: str, write: str, writes: Collection[str], found: Findings) -> N
 def _items(path: str, pond: Pond, file: File, found: Findings) -> None:
     """What the standard asks of a pond of this kind and grade, and no channel monitors."""
     monitored = {c.item for _, c in rows("channel", file.channels) if c.pond == pond.id}
-    for item in _WET if pond.kind == "wet" else _DRY:
+    for item in WET if pond.kind == "wet" else DRY:
         if item not in monitored:
             found.warn(
                 path, f"no channel monitors {item}, which GB 39496-2020 5.5.2 asks of a {pond.kind} pond"
             )
-    if pond.kind == "wet" and pond.grade <= _EXTRA_GRADE:
-        extra = [item for item in _WET_EXTRA if item not in monitored]
+    if pond.kind == "wet" and pond.grade <= EXTRA_GRADE:
+        extra = [item for item in WET_EXTRA if item not in monitored]
         if extra:
             found.warn(
                 path,

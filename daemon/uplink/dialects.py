@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.uplink.folders import LocalFolder
+from daemon.uplink.geohazard import Geohazard
 from daemon.uplink.sl651 import Sl651
-from daemon.uplink.tables import InfluxTable, Sl651Table, SparkplugTable
+from daemon.uplink.tables import GeohazardTable, InfluxTable, Sl651Table, SparkplugTable
 from daemon.uplink.tailings_files import TailingsFiles
 from daemon.uplink.tls import WallClock
 
@@ -26,6 +27,8 @@ def build(table: OtherUplink, site: File, clock: Clock, times: Times | None = No
         from daemon.uplink.influx import Influx  # noqa: PLC0415 -- an HTTP client that few gateways need
 
         return Influx(table, site.site.id, site.site.gateway, times or WallClock())
+    if isinstance(table, GeohazardTable):
+        return Geohazard(table, times or WallClock())
     if isinstance(table, Sl651Table):
         return Sl651(table, site.site.timezone, clock)
     if isinstance(table, SparkplugTable):

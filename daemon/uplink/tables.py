@@ -254,10 +254,48 @@ class SparkplugTable(Secured):
     )
 
 
-OtherUplink = TailingsFilesTable | InfluxTable | Sl651Table | SparkplugTable
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeohazardValue:
+    """One channel and where it stands in a frame."""
+
+    channel: str = _key("the channel", '"n.g01.north"')
+    code: str = _key("the platform's code of the sensor", '"L1_GP_1"', pattern="[A-Z][0-9]_[A-Z]+_[0-9]+")
+    field: str = _key(
+        "the field of it; absent: the code has a bare number", '"gpsTotalX"', "", pattern="|" + NAME
+    )
+    device: str = _key("number of the device; absent: the uplink's", '"17165802"', "", pattern="|" + DOTTED)
+    scale: float = _key("factor from the channel's unit to the platform's", "1.0", 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeohazardTable(Secured):
+    """$dp frames of the geological-hazard platforms over MQTT: de facto, from public code, unverified."""
+
+    url: str = _key("broker: mqtt://host:port, or mqtts:// for TLS", '"mqtts://hazard.example:8883"')
+    device: str = _key("number of the device, as the platform knows it", '"17165802"', pattern=DOTTED)
+    client_id: str = _key("client identifier; absent: the device", '"17165802"', "")
+    topic: str = _key("where frames are published", '"$dp"', "$dp")
+    status: str = _key(
+        "code of the device's status", '"S1_ZT_1"', "S1_ZT_1", pattern="[A-Z][0-9]_[A-Z]+_[0-9]+"
+    )
+    sensor_fault: int | None = _key(
+        "number sensor_state has for a sensor without a value; absent: sensor_state is not sent",
+        "1",
+        None,
+        min=1,
+    )
+    values: tuple[GeohazardValue, ...] = _key(
+        "what is reported, [[uplink.value]]",
+        '[{ channel = "n.g01.north", code = "L1_GP_1", field = "gpsTotalX" }]',
+        key="value",
+    )
+
+
+OtherUplink = TailingsFilesTable | InfluxTable | Sl651Table | SparkplugTable | GeohazardTable
 DIALECTS: Mapping[str, type[OtherUplink]] = {
     "tailings-files": TailingsFilesTable,
     "influx": InfluxTable,
     "sl651": Sl651Table,
     "sparkplug": SparkplugTable,
+    "geohazard-mqtt": GeohazardTable,
 }
