@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,3 +130,19 @@ def test_an_item_is_at_least_its_highest_point_and_the_named_points_alone_make_i
         named = [c for c in of_item if c.monitoring_point in item.because]
         if item.level:
             assert roll_up("n", named, counts).items[0].level == item.level
+
+
+@given(channels, channels, some_counts)
+def test_more_points_never_lower_anything(
+    before: list[ChannelLevel], more: list[ChannelLevel], counts: Counts
+) -> None:
+    low, high = levels_of(roll_up("n", before, counts)), levels_of(roll_up("n", [*before, *more], counts))
+    assert all(high[name] >= low[name] for name in low)
+
+
+@given(channels, some_counts)
+def test_further_channels_of_a_point_count_no_more_than_its_highest(
+    before: list[ChannelLevel], counts: Counts
+) -> None:
+    again = [*before, *before, *(replace(each, level=Level.NONE) for each in before)]
+    assert levels_of(roll_up("n", again, counts)) == levels_of(roll_up("n", before, counts))
