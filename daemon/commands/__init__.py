@@ -23,6 +23,7 @@ VERBS = {
     "run": "the core: poll, judge, keep, forward",
     "rules": "the rules process: detectors beside the core",
     "page": "the status page: read only, for a browser",
+    "init": "a new gateway: lines searched, a commented site file written, keys made",
     "check": "read the site file, say everything that is wrong with it",
     "apply": "take a new site file into the running core, in somebody's name",
     "read": "measure channels now: raw words, word orders, value, round-trip time",

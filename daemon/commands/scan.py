@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from daemon import requests
 from daemon.binder import SerialMode, duration_s, serial_mode
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     table = next((line for line in load_site(options).lines if line.id == options.line), None)
     if table is None or table.kind in ("serial", "tcp"):
         raise CommandError(f"the site file has no Modbus line called {options.line}", 2)
-    units = _units(options.units)
+    units = units_of(options.units)
     try:
         look = Look(options.function, options.at, duration_s(options.timeout))
         modes = _modes(options.modes, table)
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     shown = _Shown(json=options.json)
     if options.modes or not _through_core(options, units, look, shown):
         try:
-            asyncio.run(_search(table, units, modes, look, shown))
+            asyncio.run(search(table, units, modes, look, shown))
         except LineDown as error:
             raise CommandError(str(error), 3) from None
     return shown.end()
@@ -88,8 +88,16 @@ class _Shown:
         return int(not self._count)
 
 
-async def _search(
-    table: LineTable, units: Sequence[int], modes: Sequence[SerialMode], look: Look, shown: _Shown
+class Shown(Protocol):
+    """Who is told what a search finds."""
+
+    def says(self, what: str) -> None: ...
+
+    def found(self, found: Found, mode: str) -> None: ...
+
+
+async def search(
+    table: LineTable, units: Sequence[int], modes: Sequence[SerialMode], look: Look, shown: Shown
 ) -> None:
     """On a port that is ours; a unit found in one mode is not looked for in the others.
 
@@ -129,7 +137,7 @@ def _modes(text: str | None, table: LineTable) -> list[SerialMode]:
     return [serial_mode(each) for each in (USUAL_MODES if text == "usual" else text.split(","))]
 
 
-def _units(text: str) -> list[int]:
+def units_of(text: str) -> list[int]:
     units: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)

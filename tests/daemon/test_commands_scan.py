@@ -15,7 +15,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from daemon.clock import NS, Clock
 from daemon.commands import main
-from daemon.commands.scan import USUAL_MODES, _units
+from daemon.commands.scan import USUAL_MODES, units_of
 from daemon.commands.surface import CommandError
 from daemon.config import Site
 from daemon.control import Control
@@ -151,9 +151,9 @@ def test_what_cannot_be_opened_or_is_no_modbus_line_is_said_in_one_sentence(
 
 
 def test_units_are_given_as_ranges() -> None:
-    assert _units("1-3,2,80") == [1, 2, 3, 80]
+    assert units_of("1-3,2,80") == [1, 2, 3, 80]
     with pytest.raises(CommandError):
-        _units("3-1")
+        units_of("3-1")
     assert len(USUAL_MODES) > 4
 
 
