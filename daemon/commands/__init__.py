@@ -38,6 +38,8 @@ VERBS = {
     "drill": "a rehearsal, marked test in every payload",
     "mute": "sound off, for a while",
     "spool": "the local archive: status, verify, export, salvage, resend",
+    "backup": "this gateway in one file, while it runs",
+    "restore": "a gateway out of a backup",
     "backtest": "levels and detectors over history: alarms per year, delay, a picture",
     "report": "the monthly return; the check before the flood season",
     "bench": "the simulator alone",

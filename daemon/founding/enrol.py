@@ -47,12 +47,12 @@ async def first_key(store: Path, mode: Mode) -> Enrolled:
         if spool.last_seq == 0:  # a store in use makes its own key, from where it stands
             here = Place(stream, 0, ZERO_HASH.hex())
             KeyRing.open(store, mode, here, rfc3339(Clock().wall_ns()))
-    _to_owner(store)
+    to_owner(store)
     return Enrolled(stream, read_chain(store / FOLDER / f"{mode}.chain")[0].key)
 
 
-def _to_owner(store: Path) -> None:
-    """What root makes in the service's folder belongs to the service."""
+def to_owner(store: Path) -> None:
+    """What root makes in the service's folder belongs to the service, who is the folder's owner."""
     owner = store.stat()
     if os.geteuid() == 0 and owner.st_uid:
         for path in store.rglob("*"):
