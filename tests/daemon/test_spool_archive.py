@@ -237,10 +237,18 @@ def test_a_flipped_bit_that_changes_what_is_read_is_always_found(tmp_path: Path,
 
 
 @pytest.mark.campaign
-def test_bit_flips_by_the_thousand(tmp_path: Path) -> None:
-    count = int(os.environ.get("COUNT") or 2_000)
+@pytest.mark.fault(
+    row=12,
+    fault="bits of the file flipped, by the thousand",
+    injected="the same",
+    holds="every flip that changes what is read is found",
+)
+def test_bit_flips_by_the_thousand(tmp_path: Path, figure: Figure) -> None:
+    count = int(os.environ.get("COUNT") or 10_000)
     found, missed = flips(tmp_path, count, seed=random.randrange(1 << 30))
-    print(f"bit flips: {count}, {found} found, {missed} missed, {count - found - missed} inert")  # noqa: T201
+    figure(
+        f"{count:,} flips: {found:,} found, {missed} missed, {count - found - missed:,} changed nothing that is read"
+    )
     assert missed == 0
 
 

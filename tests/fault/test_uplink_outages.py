@@ -151,7 +151,7 @@ async def test_the_outages_that_cost_the_peers_their_samples(
 ) -> None:
     short = float(os.environ.get("SECONDS") or seconds)
     _, text = await run(tmp_path, hertz, 10, outage, min(short, seconds), calm_s=10.0)
-    figure(text)
+    figure(f"{outage.__name__.replace('_', ' ')} {seconds:g} s: {text}")
 
 
 async def killed_after_puback(folder: Path, settle: str) -> tuple[Outcome, int]:
