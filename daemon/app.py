@@ -182,7 +182,7 @@ class _Core:
         remeasure = Remeasure(
             site, sources(site, drivers), drivers, lines, outputs, clock, pipeline.remeasured
         )
-        pipeline.pace(Cadence(site, judge, channels, lines, clock))
+        pipeline.pace(Cadence(site, judge, channels, lines, clock, room.water.stirs))
         uplinks = [
             build_uplink(table, site, spool, clock, metrics, pipeline, timekeeper) for table in site.uplinks
         ]

@@ -2,6 +2,7 @@
 
 A device with `every_at_warning` is read at that period while its pond, or an armed channel of its own, stands
 at yellow or above, and while a rain gauge of its pond stands at any level: rain comes before the dam moves.
+So it is while the pond's rain level, or a warning of a storm or an earthquake that was passed on, stands.
 GNSS receivers are then read at least every 30 minutes in any case (GB 51108-2015, commentary to 4.5). Ticks
 stay multiples of the period, and a reading's inputs are looked for at the period that held at its tick.
 """
@@ -16,7 +17,7 @@ from daemon.clock import NS
 from edge_rules.law.levels import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from daemon.channels import Channels
     from daemon.clock import Clock
@@ -59,12 +60,20 @@ class Cadence:
         channels: told of each change, since readings are joined tick by tick.
         lines: by id; every device's line.
         clock: whose steps move the ticks.
+        stirs: whether rain or a warning stands for a pond at that time.
     """
 
     def __init__(
-        self, site: Site, judge: Judge, channels: Channels, lines: Mapping[str, Paced], clock: Clock
+        self,
+        site: Site,
+        judge: Judge,
+        channels: Channels,
+        lines: Mapping[str, Paced],
+        clock: Clock,
+        stirs: Callable[[str, int], bool],
     ) -> None:
         self._judge = judge
+        self._stirs = stirs
         self._channels = channels
         self._clock = clock
         self._steps = clock.steps
@@ -87,11 +96,12 @@ class Cadence:
         device.is_dense = dense
 
     def _is_warned(self, device: _Device) -> bool:
-        judge = self._judge
+        judge, now_ns = self._judge, self._clock.wall_ns()
         return (
             any(judge.ponds[pond] >= Level.YELLOW for pond in device.ponds)
             or any(judge.level(channel) >= Level.YELLOW for channel in device.channels)
             or any(judge.level(gauge) for gauge in device.gauges)
+            or any(self._stirs(pond, now_ns) for pond in device.ponds)
         )
 
 

@@ -241,8 +241,9 @@ class DeviceTable:
         "how often it is read, aligned to the clock", '"10 min"', key="every", parse="duration", min=0.01
     )
     every_at_warning_s: float | None = _key(
-        "how often while its pond or a channel of its own stands at yellow or above, or a rain gauge of the "
-        "pond at any level; GNSS at least every 30 min then (GB 51108 4.5); absent: as ever",
+        "how often while its pond or a channel of its own stands at yellow or above, or while rain of any "
+        "level or a warning passed on (storm, earthquake) stands for the pond; GNSS at least every 30 min "
+        "then (GB 51108 4.5); absent: as ever",
         '"1 min"',
         default=None,
         key="every_at_warning",

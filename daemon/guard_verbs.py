@@ -234,7 +234,8 @@ class GuardVerbs:
         now_ns, until_ns = self._span(request.until)
         if until_ns <= now_ns:
             raise NotAllowed(f"the warning ended at {request.until}: it changes nothing any more")
-        warning = Warned(request.level, until_ns, request.source, request.text or "", request.ref)
+        text = request.text or ""
+        warning = Warned(request.level, until_ns, request.source, text, request.ref, request.of)
         try:
             changed = self._water.warned(request.pond, warning, now_ns)
         except KeyError:

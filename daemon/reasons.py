@@ -244,18 +244,23 @@ def rain_present(pond: str, level: str, because: str) -> Reason:
     )
 
 
-def warning_present(pond: str, level: str, source: str, until: str, text: str) -> Reason:
+_WARNING_OF = {"storm": ("气象", "weather"), "earthquake": ("地震", "earthquake")}
+
+
+def warning_present(pond: str, of: str, level: str, source: str, until: str, text: str) -> Reason:
     """A platform warns; `until` is local, `text` its own words."""
     zh, en = (f"：{text}", f": {text}") if text else ("", "")
+    of_zh, of_en = _WARNING_OF[of]
     return Reason(
-        f"{pond} 气象{LEVEL_ZH[level]}预警（{source} 发布，至 {until}）{zh}",
-        f"{pond} weather: {level} warning of {source} until {until}{en}",
+        f"{pond} {of_zh}{LEVEL_ZH[level]}预警（{source} 发布，至 {until}）{zh}",
+        f"{pond} {of_en}: {level} warning of {source} until {until}{en}",
     )
 
 
-def warning_over(pond: str, source: str, *, withdrawn: bool) -> Reason:
+def warning_over(pond: str, of: str, source: str, *, withdrawn: bool) -> Reason:
     zh, en = ("解除", "was taken back") if withdrawn else ("到期", "has ended")
-    return Reason(f"{pond} {source} 发布的气象预警已{zh}", f"{pond} weather: the warning of {source} {en}")
+    of_zh, of_en = _WARNING_OF[of]
+    return Reason(f"{pond} {source} 发布的{of_zh}预警已{zh}", f"{pond} {of_en}: the warning of {source} {en}")
 
 
 def rain_gone(pond: str) -> Reason:

@@ -208,7 +208,10 @@ class ManualPatrol(Request, frozen=True, tag="manual.patrol"):
 
 
 class StormWarning(Request, frozen=True, tag="rain.warning"):
-    """A warning of the weather service for a pond; `until` as above; none takes it back. Answer: alarms."""
+    """A warning of the weather service for a pond, or of an earthquake; `until` as above; none takes it back.
+
+    Answer: alarms.
+    """
 
     changes: ClassVar[bool] = True
     pond: str
@@ -218,6 +221,7 @@ class StormWarning(Request, frozen=True, tag="rain.warning"):
     by: str
     text: str | None = None
     ref: str | None = None
+    of: Literal["storm", "earthquake"] = "storm"
 
 
 class AlarmsLabel(Request, frozen=True, tag="alarms.label"):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 
 STATE = "rain:"  # prefix of a gauge's sums, and of a pond's warning, among the stored states
 _WARNING = "rain:warning:"
+_OF = ("storm", "earthquake")
 
 
 class Warned(msgspec.Struct, frozen=True):
     """A warning that a platform sent: `level` as LEVELS writes it, until when (ns, UTC), who said so.
 
-    `text` are its words, `ref` is the platform's own name for it.
+    `text` are its words, `ref` is the platform's own name for it. One of an earthquake makes no rain level.
     """
 
     level: str
@@ -53,6 +54,7 @@ class Warned(msgspec.Struct, frozen=True):
     source: str
     text: str = ""
     ref: str | None = None
+    of: Literal["storm", "earthquake"] = "storm"
 
     def at(self, time_ns: int) -> Level:
         """The level it has at that moment."""
@@ -97,7 +99,7 @@ class Water:
             id(group): [(at, name) for at, name in enumerate(group.channels) if name in gauges]
             for group in groups
         }
-        self._warnings: dict[str, Warned] = {}
+        self._warnings: dict[str, Warned] = {}  # by pond, and by pond and kind where it is no storm
         self._answered: dict[tuple[str, str], int] = {}  # section -> when it was last read by hand
         self._moved: set[str] = set()
         self.levels: dict[str, Level] = {pond.id: Level.NONE for pond in site.ponds if pond.rain}
@@ -139,7 +141,8 @@ class Water:
         """Now and then: warnings that end, sections that went blind, limits that run out."""
         told: list[Alarm | None] = []
         for pond in self._ponds.values():
-            told += self._warning(pond.id, time_ns)
+            for of in _OF:
+                told += self._warning(pond.id, of, time_ns)
             if pond.rain is not None:
                 told += self._pond(pond, pond.rain, time_ns)
             if pond.limits:
@@ -154,32 +157,34 @@ class Water:
         """
         if warning.level not in LEVELS:
             raise ValueError(f"{warning.level!r} is no level: {', '.join(LEVELS)}")
-        rain = self._ponds[pond].rain
-        before = self._warnings.get(pond)
+        rain, key = self._ponds[pond].rain, _key(pond, warning.of)
+        before = self._warnings.get(key)
         told: list[Alarm | None] = []
         if before is not None and before.ref != warning.ref:  # another one: people are asked anew
-            self._warnings[pond] = msgspec.structs.replace(before, until_ns=time_ns)
-            told += self._warning(pond, time_ns)
-        self._warnings[pond] = warning
-        self._moved.add(_WARNING + pond)
-        told += self._warning(pond, time_ns)
+            self._warnings[key] = msgspec.structs.replace(before, until_ns=time_ns)
+            told += self._warning(pond, warning.of, time_ns)
+        self._warnings[key] = warning
+        self._moved.add(_WARNING + key)
+        told += self._warning(pond, warning.of, time_ns)
         if rain is not None:
             told += self._pond(self._ponds[pond], rain, time_ns)
         return [alarm for alarm in told if alarm is not None]
 
-    def _warning(self, pond: str, time_ns: int) -> list[Alarm | None]:
+    def _warning(self, pond: str, of: str, time_ns: int) -> list[Alarm | None]:
         """The alarm that a platform's warning is."""
-        warning = self._warnings.get(pond)
+        warning = self._warnings.get(_key(pond, of))
         if warning is None:
             return []
         subject = Subject("advice", f"{pond}.warning", pond=pond, item="weather", rule="platform-warning")
+        if of == "earthquake":
+            subject = Subject("advice", f"{pond}.earthquake", pond=pond, rule="earthquake")
         level = warning.at(time_ns)
         if not level:
-            reason = reasons.warning_over(pond, warning.source, withdrawn=warning.level == "none")
+            reason = reasons.warning_over(pond, of, warning.source, withdrawn=warning.level == "none")
             return [self._book.observe(subject, Observation("none", "gone", time_ns, reason))]
         until = datetime.fromtimestamp(warning.until_ns / 1e9, self._timezone)
         reason = reasons.warning_present(
-            pond, warning.level, warning.source, f"{until:%Y-%m-%d %H:%M}", warning.text
+            pond, of, warning.level, warning.source, f"{until:%Y-%m-%d %H:%M}", warning.text
         )
         evidence = {"source": warning.source, "until": rfc3339(warning.until_ns), "ref": warning.ref}
         seen = Observation(warning.level, "present", time_ns, reason, evidence=evidence)  # type: ignore[arg-type]  # `warned` has looked
@@ -189,6 +194,11 @@ class Water:
             if stands is not None and stands.reason != reason:
                 return [self._book.attach(stands.id, evidence, reason)]
         return [alarm]
+
+    def stirs(self, pond: str, time_ns: int) -> bool:
+        """Whether it rains there as the rain level counts it, or a warning of any kind is in force."""
+        warnings = [self._warnings.get(_key(pond, of)) for of in _OF]
+        return bool(self.levels.get(pond)) or any(each is not None and each.at(time_ns) for each in warnings)
 
     def read_by_hand(self, pond: str, section: str, time_ns: int) -> None:
         """Somebody has read an instrument of this section, or walked along it."""
@@ -295,11 +305,11 @@ class Water:
         def of(gauge: _Gauge) -> Callable[[], object]:
             return lambda: [int(gauge.level), gauge.because, gauge.sums.state()]
 
-        def warning(pond: str) -> Callable[[], object]:
-            return lambda: self._warnings.get(pond)
+        def warning(key: str) -> Callable[[], object]:
+            return lambda: self._warnings.get(key)
 
         return {STATE + name: of(gauge) for name, gauge in self._gauges.items()} | {
-            _WARNING + pond: warning(pond) for pond in self._ponds
+            _WARNING + key: warning(key) for pond in self._ponds for key in (_key(pond, of) for of in _OF)
         }
 
     def moved(self) -> set[str]:
@@ -310,15 +320,19 @@ class Water:
     def restore(self, name: str, state: Any) -> None:
         """Take back a gauge's sums or a pond's warning; what the site no longer has is passed over."""
         if name.startswith(_WARNING):
-            pond = name.removeprefix(_WARNING)
-            if state is not None and pond in self._ponds:
-                self._warnings[pond] = msgspec.convert(state, Warned)
+            key = name.removeprefix(_WARNING)
+            if state is not None and key.partition("/")[0] in self._ponds:
+                self._warnings[key] = msgspec.convert(state, Warned)
             return
         gauge = self._gauges.get(name.removeprefix(STATE))
         if gauge is not None:
             level, gauge.because, sums = state
             gauge.level = Level(level)
             gauge.sums.restore(sums)
+
+
+def _key(pond: str, of: str) -> str:
+    return pond if of == "storm" else f"{pond}/{of}"
 
 
 def local_day(time_ns: int, timezone: tzinfo) -> date:

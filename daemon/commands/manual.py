@@ -33,6 +33,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "level", choices=("none", "blue", "yellow", "orange", "red"), help="none: it is over"
     )
     warning.add_argument("--until", required=True, metavar="TIME", help="'6 h', or an instant, RFC 3339")
+    warning.add_argument("--earthquake", action="store_true", help="地震: read more often, no rain level")
     warning.add_argument("--source", required=True, help="who warns, and the number of the warning")
     for verb in (reading, patrol, warning):
         verb.add_argument("--by", required=True, metavar="NAME", help="who")
@@ -64,7 +65,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _warned(socket: Path, options: argparse.Namespace) -> int:
-    request = requests.StormWarning(options.pond, options.level, options.until, options.source, options.by)
+    request = requests.StormWarning(
+        options.pond,
+        options.level,
+        options.until,
+        options.source,
+        options.by,
+        of="earthquake" if options.earthquake else "storm",
+    )
     changed: list[Alarm] = requests.ask(socket, request, list[Alarm])
     if options.json:
         print_json(changed)

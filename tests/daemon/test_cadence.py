@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from daemon.alarms import AlarmBook
 from daemon.cadence import Cadence
 from daemon.channels import Channels, Source
 from daemon.clock import Clock
-from daemon.config import ChannelTable, DeviceTable, File, Pond, Site, SiteTable
+from daemon.config import ChannelTable, DeviceTable, File, Pond, RainTable, Site, SiteTable
 from daemon.judge import Judge
 from daemon.schedule import Slot
+from daemon.water import Warned, Water
 from drivers.calibration import VibratingWire
 from drivers.gnss.baseline import Baseline
 from drivers.sample import Block, Frame
-from edge_rules.law.levels import Levels
+from edge_rules.law.levels import Level, Levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,15 +73,19 @@ class Bench:
         self.channels = Channels(tables, [Source(block, 600 * S) for block in blocks.values()])
         file = File(
             site=SiteTable(id="s", gateway="g"),
-            ponds=(Pond(id="n"), Pond(id="o")),
+            ponds=(Pond(id="n", rain=RainTable(("n.rain",))), Pond(id="o")),
             channels=tuple(tables),
             devices=tuple(devices),
         )
         self.site = cast("Site", file)
         self.clock = Clock()
         self.lines = Lines(devices)
-        self.judge = Judge(self.site, self.channels.groups, AlarmBook([], timezone=ZoneInfo("Asia/Shanghai")))
-        self.cadence = Cadence(self.site, self.judge, self.channels, {"l": self.lines}, self.clock)
+        book = AlarmBook([], timezone=ZoneInfo("Asia/Shanghai"))
+        self.judge = Judge(self.site, self.channels.groups, book)
+        self.water = Water(self.site, self.channels.groups, self.judge, book, ZoneInfo("Asia/Shanghai"))
+        self.cadence = Cadence(
+            self.site, self.judge, self.channels, {"l": self.lines}, self.clock, self.water.stirs
+        )
 
     def see(self, device: str, value: float) -> None:
         self.lines.now_s += 60
@@ -93,6 +99,7 @@ class Bench:
         found = []
         for group, readings in self.channels.on_frame(frame):
             self.judge.take(group, readings)
+            self.water.take(group, readings)
             if "n.pore" in readings.channels:
                 found.append((readings.tick_ns // S, readings.values[readings.channels.index("n.pore")]))
         return found
@@ -120,6 +127,43 @@ def test_rain_at_any_level_counts_for_its_pond_alone() -> None:
     assert bench.every_s() == CALM | {"water": 60, "rain": 30, "gnss": 1800, "air": 60}
     bench.see("rain", 0.0)
     assert bench.every_s() == CALM
+
+
+@pytest.mark.parametrize("of", ["storm", "earthquake"])
+def test_a_warning_passed_on_counts_for_its_pond_until_it_ends(of: Literal["storm", "earthquake"]) -> None:
+    bench = Bench()
+    now_ns = bench.clock.wall_ns()
+    told = bench.water.warned("n", Warned("yellow", now_ns + 3600 * S, "CENC", "M5.2, 60 km", of=of), now_ns)
+    bench.cadence.follow()
+    assert bench.every_s() == CALM | {"water": 60, "rain": 30, "air": 60, "gnss": 1800}
+    assert (bench.water.levels["n"] > 0) is (of == "storm"), "an earthquake is no rain"
+    assert of in told[0].reason.en or of == "storm"
+    bench.water.warned("n", Warned("none", now_ns, "CENC", of=of), now_ns)
+    bench.cadence.follow()
+    assert bench.every_s() == CALM
+
+
+def test_an_earthquake_and_a_storm_stand_beside_each_other_and_outlive_a_restart() -> None:
+    bench, again = Bench(), Bench()
+    now_ns = bench.clock.wall_ns()
+    for of, level in (("storm", "blue"), ("earthquake", "orange")):
+        bench.water.warned("n", Warned(level, now_ns + 3600 * S, "s", of=of), now_ns)  # type: ignore[arg-type]
+    assert bench.water.levels["n"] == Level.BLUE
+    for name, state in bench.water.states().items():
+        again.water.restore(name, msgspec.json.decode(msgspec.json.encode(state())))
+    again.water.warned("n", Warned("none", now_ns, "s"), now_ns)
+    again.cadence.follow()
+    assert again.every_s()["gnss"] == 1800, "the earthquake's stands"
+
+
+def test_rain_that_adds_up_counts_though_no_single_reading_stands_at_a_level() -> None:
+    bench = Bench()
+    wet = 0.9  # mm a minute: below the gauge's blue of 1 mm a reading, 54 mm in an hour
+    for _ in range(70):
+        bench.see("rain", wet)
+    assert bench.judge.level("n.rain") == 0
+    assert bench.every_s()["water"] == 60
+    assert bench.every_s()["gnss"] == 1800
 
 
 def test_a_channel_that_is_no_monitoring_item_counts_for_its_own_device() -> None:
