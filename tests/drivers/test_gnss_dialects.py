@@ -197,6 +197,16 @@ def test_dates_are_read_in_the_order_their_profile_says() -> None:
     assert epoch.when == Moment((3 * 3600 + 41 * 60 + 37) * S, DAY_NS), "its order is told both ways: unused"
 
 
+def test_what_llk_says_of_geometry_is_not_taken_for_accuracy() -> None:
+    """LLK has the dilution of precision where LLQ has metres. With a wrong check it says nothing."""
+    (epoch,) = epochs("leica-llq", nmea_frame("GPLLK,034137.00,210712,23.45,M,13.07,M,3,15,1.7,3.14,M"))
+    assert epoch.where == (23.45, 13.07, 3.14)
+    assert epoch.fix is Fix.FIXED
+    assert all(math.isnan(each) for each in epoch.sd_m)
+    wrong = nmea_frame("GPLLK,034137.00,210712,23.45,M,13.07,M,3,15,1.7,3.14,M").replace(b"23.45", b"23.46")
+    assert epochs("leica-llq", wrong) == []
+
+
 def test_ksxt_is_dated_and_either_check_will_do() -> None:
     for proof in profile.load("unicore-ksxt").proofs:
         (epoch,) = epochs("unicore-ksxt", proof.rx + b"\r\n")
