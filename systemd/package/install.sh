@@ -39,6 +39,8 @@ if [ -n "$venv" ]; then
     "$venv/bin/python" -m pip install --quiet --no-index --no-deps "$here"/pondwatch-*.whl
 else
     [ "$(id -u)" = 0 ] || { echo "install.sh: run it as root, or with --venv FOLDER" >&2; exit 3; }
-    dpkg --install "$here"/pondwatch_*.deb
+    # apt and not dpkg: what the package depends on comes from where this system gets its packages, and if that
+    # is nowhere, nothing is half installed
+    apt-get install --yes --no-install-recommends "$here"/pondwatch_*.deb
 fi
 echo "installed in $(($(date +%s) - start)) s"

@@ -78,7 +78,7 @@ def bare() -> Path:
     if not folder.exists():
         half = folder.with_suffix(".half")
         shutil.rmtree(half, ignore_errors=True)
-        ready = 'chroot "$1" apt-get install --download-only --yes python3 udev'
+        ready = 'chroot "$1" apt-get install --download-only --yes --option APT::Install-Recommends=1 python3 udev'
         subprocess.run(
             ["mmdebstrap", "--quiet", "--variant=minbase", "--include=systemd-sysv,dbus", "--skip=cleanup/apt",
              f"--customize-hook={ready}", "bookworm", half, *mirrors()],

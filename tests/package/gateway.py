@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 PYTHON = "/opt/pondwatch/venv/bin/python3"
 CORE = "pondwatch.service"
 RULES = "pondwatch-rules.service"
+PAGE = "pondwatch-page.service"
+PAGE_PORT = 9465
 STORE = "/var/lib/pondwatch"
 SITE = "/etc/pondwatch/site.toml"
 _GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
@@ -82,9 +84,12 @@ class Gateway(Container):
     def pid(self) -> int:
         return int(self.property(CORE, "MainPID"))
 
+    def get(self, url: str) -> str:
+        return self.run(PYTHON, "-c", _GET, url).stdout
+
     def gauge(self, name: str) -> float:
         """The sum of all samples called `name`; raises while nobody answers."""
-        page = self.run(PYTHON, "-c", _GET, "http://127.0.0.1:9464/metrics").stdout
+        page = self.get("http://127.0.0.1:9464/metrics")
         found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE)
         return sum(map(float, found))
 
@@ -94,7 +99,7 @@ class Gateway(Container):
         until(lambda: self.gauge("pondwatch_readings_total") + 1 > before, "another reading")
 
     def version(self) -> str:
-        page = self.run(PYTHON, "-c", _GET, "http://127.0.0.1:9464/metrics").stdout
+        page = self.get("http://127.0.0.1:9464/metrics")
         (found,) = re.findall(r'^pondwatch_build_info{version="(.*)"} ', page, re.MULTILINE)
         return str(found)
 

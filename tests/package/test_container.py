@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.package.container import until
-from tests.package.gateway import CORE, RULES, SITE, STORE, Gateway
+from tests.package.gateway import CORE, PAGE, PAGE_PORT, RULES, SITE, STORE, Gateway
 
 if TYPE_CHECKING:
     from systemd.package.__main__ import Made
@@ -24,12 +24,26 @@ def test_the_package_starts_both_services_now_and_with_the_gateway(gateway: Gate
     for unit in (CORE, RULES):
         assert gateway.property(unit, "ActiveState") == "active"
         assert gateway.says("systemctl", "is-enabled", unit) == "enabled"
-    assert gateway.says("systemctl", "is-enabled", "pondwatch-page.service") == "disabled"
     owner = gateway.says("stat", "--format=%U %a", "/proc/1", f"/proc/{gateway.pid()}").splitlines()
     assert [each.split()[0] for each in owner] == ["root", "pondwatch"]
     assert gateway.says("stat", "--format=%U:%G %a", "/etc/pondwatch/secrets") == "root:root 700"
     read = gateway.run("pondwatch", "read", "n.pond.level").stdout
     assert re.match(r"n\.pond\.level  \S+ m  good", read), read
+
+
+def test_systemd_finds_as_little_exposed_as_promised_once_they_run(gateway: Gateway) -> None:
+    for unit, most in ((CORE, 13), (RULES, 3), (PAGE, 12)):
+        gateway.run("systemd-analyze", "security", "--no-pager", f"--threshold={most}", unit)
+    gateway.drop_in("IPAddressDeny=any", "IPAddressAllow=localhost")
+    gateway.run("systemd-analyze", "security", "--no-pager", "--threshold=12", CORE)
+
+
+def test_the_page_is_served_to_the_gateway_when_somebody_says_so(gateway: Gateway) -> None:
+    assert gateway.says("systemctl", "is-enabled", PAGE) == "disabled"
+    gateway.run("systemctl", "start", PAGE)
+    page = until(lambda: gateway.get(f"http://127.0.0.1:{PAGE_PORT}/"), "the page")
+    assert "n.pond.level" in page or "库水位" in page
+    gateway.run("systemctl", "stop", PAGE)
 
 
 def test_a_reload_with_a_mistake_is_refused_and_changes_nothing(gateway: Gateway) -> None:

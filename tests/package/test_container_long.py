@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from systemd.package import deb
+from systemd.package import bundle, deb
 from tests.package.container import until
 from tests.package.gateway import CORE, RULES, SITE, STORE, Gateway
 from tests.package.test_container import hang
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from systemd.package.__main__ import Made
@@ -40,33 +41,57 @@ def test_from_a_bare_debian_to_polling_it_takes_three_commands(
         gateway.polls()
 
 
+def test_the_signed_bundle_installs_where_there_is_no_network(gateway: Gateway, made: Made) -> None:
+    gateway.run("dpkg", "--purge", "pondwatch")
+    folder = made.package.with_name("bundle")
+    bundle.collect(folder, [(made.package, made.package.name)], bundle.signing_key(None))
+    said = gateway.run("sh", "/mnt/bundle/install.sh", "--key", "/mnt/bundle/signer.pem").stdout
+    print(said.splitlines()[-1])
+    assert "every file is as signed" in said
+    assert gateway.run("pondwatch", "--help").returncode == 0
+
+
 def test_the_packaged_watchdog_restarts_a_core_that_hangs(gateway: Gateway) -> None:
     assert gateway.property(CORE, "WatchdogUSec") == "30s"
     print(f"hung, another process after {hang(gateway, within_s=90):.0f} s")
 
 
-def test_a_full_disk_stops_neither_polling_nor_judging_and_loses_nothing(gateway: Gateway) -> None:
+@pytest.fixture
+def small_disk(gateway: Gateway) -> Iterator[Gateway]:
+    """The store on a disk of its own of 64 MB, which others can fill."""
     gateway.run("systemctl", "stop", CORE, RULES)
     gateway.run("mount", "-t", "tmpfs", "-o", "size=64M,mode=0750", "tmpfs", STORE)
     gateway.run("chown", "pondwatch:pondwatch", STORE)
     gateway.run("systemctl", "start", CORE)
     gateway.polls()
-
-    def full() -> bool:
-        gateway.run("sh", "-c", f"cat /dev/zero >> {STORE}/filler", check=False)
-        return gateway.gauge("pondwatch_spool_durable") == 0
-
-    until(full, "the core finds the disk full", 300)
-    before = gateway.pid()
-    gateway.polls()
-    assert gateway.run("pondwatch", "read", "n.pond.level").returncode == 0
-    gateway.run("rm", f"{STORE}/filler")
-    until(lambda: gateway.gauge("pondwatch_spool_durable") == 1, "what waited in memory is on the disk")
-    assert gateway.pid() == before
-    assert gateway.gauge("pondwatch_gaps_total") == 0
-    assert "whole up to" in gateway.run("pondwatch", "spool", "verify").stdout
+    yield gateway
     gateway.run("systemctl", "stop", CORE)
     gateway.run("umount", STORE)
+
+
+def test_a_full_disk_stops_neither_polling_nor_a_start(small_disk: Gateway) -> None:
+    def fill() -> None:
+        small_disk.run("sh", "-c", f"cat /dev/zero >> {STORE}/filler", check=False)
+
+    before = small_disk.pid()
+    for _ in range(5):
+        fill()  # also what the store gives back to have room
+        small_disk.polls()
+    assert small_disk.run("pondwatch", "read", "n.pond.level").returncode == 0
+    assert small_disk.pid() == before
+
+    small_disk.run("systemctl", "stop", CORE)
+    fill()
+    small_disk.run("systemctl", "start", CORE)
+    small_disk.polls()
+    durable = small_disk.gauge("pondwatch_spool_durable")
+    print(f"started on a full disk: pondwatch_spool_durable {durable:g}, and it polls")
+
+    small_disk.run("rm", f"{STORE}/filler")
+    until(lambda: small_disk.gauge("pondwatch_spool_durable") == 1, "what waited in memory is on the disk")
+    _, length = small_disk.stream()
+    until(lambda: small_disk.stream()[1] > length, "the chain goes on")
+    assert "whole up to" in small_disk.run("pondwatch", "spool", "verify").stdout
 
 
 def test_an_upgrade_keeps_what_was_not_delivered_and_an_older_version_can_be_put_back(
