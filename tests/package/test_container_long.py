@@ -33,9 +33,10 @@ def test_from_a_bare_debian_to_polling_it_takes_three_commands(
         installed_s = time.monotonic() - began_s
         gateway.start_bench(speed=1.0)  # the instruments of this site
         began_s = time.monotonic()
-        gateway.write(SITE, gateway.site().replace('every = "1 min"', 'every = "1 s"'))
+        gateway.write(SITE, gateway.site())
         gateway.run("systemctl", "start", CORE, RULES)
         until(lambda: gateway.gauge("pondwatch_readings_total") > 0, "readings")
+        assert "good" in gateway.run("pondwatch", "read", "n.pond.level").stdout
         polling_s = time.monotonic() - began_s
         print(f"three commands: {installed_s:.1f} s to install, {polling_s:.1f} s more to the first readings")
         gateway.polls()
