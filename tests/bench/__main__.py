@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import bus, end_to_end, kernels, simulator, store
+from tests.bench import bus, end_to_end, fleet, kernels, simulator, store
 
 PAGE = Path("docs/benchmarks.md")
 HEAD = """# Benchmarks
@@ -50,6 +50,14 @@ commits and packs on virtual time. Then the daemon starts on that, raises an ala
 that verifies and receipts. The plain outbox is a row per message in sqlite3, published by aiomqtt, oldest first,
 deleted on the broker's word: it chains, packs and verifies nothing, nor does who receives from it, and an alarm waits
 behind all that lies before it. The ratio is the outbox over the store.
+
+"""
+
+FLEET = """
+## The receiving side
+
+Uplinks of the daemon, one mosquitto, two consumers of one shared subscription, PostgreSQL, all on this machine; nothing
+lost or doubled, which is asserted. docs/fleet.md plans with it.
 
 """
 
@@ -99,9 +107,11 @@ def main() -> None:
     detectors = kernels.measure()
     text = f"{table(rows)}\n\n{ratio(rows)}\n{BUS}{bus.tables(serial, tcp)}\n{KERNELS}{kernels.table(detectors)}\n"
     simulated = simulator.measure()
+    receiving = fleet.measure()
     ours, plain = store.measure()
     text += f"{STORE}{store.table(ours, plain)}\n"
     text += f"{SIMULATOR}{simulator.table(simulated)}\n"
+    text += f"{FLEET}{fleet.table(receiving)}\n"
     print(f"{machine()}\n\n{text}")
     now = datetime.now(UTC)
     figures = {
@@ -110,6 +120,7 @@ def main() -> None:
         "end_to_end": [asdict(row) for row in rows],
         "detectors": [asdict(row) for row in detectors],
         "simulator": asdict(simulated),
+        "fleet": [asdict(row) for row in receiving],
         "store": {"ours": asdict(ours), "plain": asdict(plain)},
         "bus": {"serial": [asdict(row) for row in serial], "tcp": [asdict(row) for row in tcp]},
     }

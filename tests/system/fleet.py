@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 class Consumer(Program):
     """One process of hardware_sim/consumer.py."""
 
-    def __init__(self, name: str, folder: Path, broker: int, conninfo: str, *options: str) -> None:
-        command = [sys.executable, "-m", "hardware_sim.consumer", "--broker", f"mqtt://127.0.0.1:{broker}"]
+    def __init__(
+        self, name: str, folder: Path, broker: int, conninfo: str, *options: str, scheme: str = "mqtt"
+    ) -> None:
+        command = [sys.executable, "-m", "hardware_sim.consumer", f"--broker={scheme}://127.0.0.1:{broker}"]
         command += ["--database", conninfo, "--client-id", name, *options]
         super().__init__(command, folder / f"{name}.log")
 
@@ -50,9 +52,13 @@ class Gateways(Program):
         last: dict[str, Any] = json.loads(said[-1]) if said else {"settled": 0, "samples": 0}
         return last
 
+    def signal_end(self) -> None:
+        """No more samples; it ends when all is settled."""
+        self.send(signal.SIGUSR1)
+
     async def settled(self, within_s: float = 60.0) -> dict[str, Any]:
         """End the sampling, wait until everything is settled; what it says at its end."""
-        self.send(signal.SIGUSR1)
+        self.signal_end()
         await until(lambda: self.progress().get("done"), f"all settled: {self.log}", within_s)
         assert await self.wait() == 0
         return self.progress()

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -127,7 +126,8 @@ async def run(folder: Path, names: list[str], load: Load) -> None:
             await asyncio.gather(*(each.filled() for each in gateways))
             if load.backlog:
                 print("filled", flush=True)
-                sys.stdin.readline()
+                while not (folder / "go").exists():
+                    await asyncio.sleep(0.01)
             sending = [group.create_task(each.uplink.run()) for each in gateways]
             telling = group.create_task(tell(gateways))
             if load.every_s:

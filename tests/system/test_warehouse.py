@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import ssl
 import threading
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from tests.fault.way import MOSQUITTO, Mosquitto
 from tests.system.fleet import Consumer
 from tests.system.postgres import wants_postgres
 from tests.system.running import until
+from tests.system.test_mosquitto import Mosquitto as Strict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tests.system.postgres import Postgres
 
 pytestmark = [pytest.mark.peer, wants_postgres, pytest.mark.timeout(120)]
+FILES = {"ca": "ca.pem", "certificate": "platform.pem", "key": "platform.key"}
 TIME = "2026-11-23T08:00:00.000Z"
 
 
@@ -248,3 +251,29 @@ async def test_no_receipt_leaves_before_the_commit_and_none_is_lost_with_the_dat
         await until(lambda: [[3, 4]] in receipts or receipts[2:] == [[[3, 3]], [[4, 4]]], "the rest")
         listening.cancel()
     assert postgres.psql("SELECT seq FROM batch ORDER BY 1") == [["1"], ["2"], ["3"], ["4"]]
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt-get install mosquitto")
+async def test_a_consumer_comes_in_by_its_certificate_and_under_access_rules(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    conninfo = postgres.fresh()
+    messages = chain(3, site="demo")
+    async with Strict(tmp_path / "broker") as broker:
+        files = [f"--{name}={broker.folder}/{file}" for name, file in FILES.items()]
+        async with Consumer("c", tmp_path, broker.port, conninfo, *files, scheme="mqtts"):
+            tls = ssl.create_default_context(cafile=broker.folder / "ca.pem")
+            tls.load_cert_chain(broker.folder / "gw1.pem", broker.folder / "gw1.key")
+            async with aiomqtt.Client(
+                "127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V5, tls_context=tls
+            ) as gateway:
+                await gateway.subscribe("pondwatch/1/demo/gw1/receipts", qos=1)
+                for message in messages:
+                    await gateway.publish(message.topic, message.payload, qos=1)
+                async with asyncio.timeout(30):
+                    assert "settled" in str((await anext(aiter(gateway.messages))).payload)
+                query = "SELECT gateway, seq FROM batch JOIN stream ON id = stream_id ORDER BY seq"
+                await until(
+                    lambda: postgres.psql(query) == [["gw1", "1"], ["gw1", "2"], ["gw1", "3"]],
+                    "all are stored",
+                )
