@@ -173,7 +173,8 @@ class _Core:
         guard = Guard(site, clock, room, audit)
         pipeline = Pipeline(site, channels, room, guard, writer, clock, metrics, verdicts)
         pipeline.keep_time(timekeeper)
-        taps = {table.id: Tap(header(site, table), clock) for table in site.lines}
+        taps = {table.id: Tap(header(site, table, baselines), clock) for table in site.lines}
+        baselines.shown_by({device.id: taps[device.line] for device in site.devices})
         lines = build_lines(site, drivers, clock, pipeline, taps)
         for line in lines:  # a counter that begins with its first event hides that event from rate()
             metrics.poll_overruns.labels(line)

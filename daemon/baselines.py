@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from daemon.control import Caller, Verb
     from daemon.duty import Roster
     from drivers.gnss.receiver import Solution
+    from drivers.recorder import Tap
 
 STATE = "baseline:"  # prefix of a receiver's state among the stored ones
 AXES = ("east", "north", "up")
@@ -107,9 +108,19 @@ class Baselines:
         self._roster = roster
         self._audit = audit
         self._mark = mark
+        self._taps: Mapping[str, Tap] = {}
         self._kept = {device: _Stored(_numbers(each)) for device, each in self._receivers.items()}
         for device, each in self._receivers.items():
             each.on_solution = partial(self._solved, device)
+
+    def shown_by(self, taps: Mapping[str, Tap]) -> None:
+        """Have each device's line show its ties: its recording must yield the same readings again."""
+        self._taps = taps
+
+    def known(self, device: str) -> tuple[str, dict[str, Axis]]:
+        """The base station of a receiver's origin, and what is taken off with others."""
+        kept = self._kept.get(device, _Stored())
+        return kept.base, {tie.base: tie.offset_mm for tie in kept.ties}
 
     def table(self) -> Mapping[type[requests.Request], Verb]:
         return {requests.Baseline: self._show, requests.BaselineTie: self._tie}
@@ -171,6 +182,8 @@ class Baselines:
         before = next((each for each in kept.ties if each.base == tie.base), None)
         kept.ties = [*(each for each in kept.ties if each.base != tie.base), tie]
         self._receivers[device].tie(tie.base, tie.offset_mm)
+        if device in self._taps:
+            self._taps[device].tie(device, tie.base, tie.offset_mm)
         self._audit.record(
             "baseline",
             by=request.by,

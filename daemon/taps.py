@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from drivers.recorder import Header, Recorded, Tap
 
 if TYPE_CHECKING:
+    from daemon.baselines import Baselines
     from daemon.config import LineTable, Site
     from daemon.poller import Observer
     from drivers.sample import Frame
@@ -28,7 +29,9 @@ class TappedObserver:
         self._take(frame)
 
 
-def header(site: Site, line: LineTable) -> Header:
+def header(site: Site, line: LineTable, baselines: Baselines) -> Header:
     """What a recording of this line begins with."""
-    devices = tuple(Recorded(d.id, d.profile, d.unit) for d in site.devices if d.line == line.id)
+    devices = tuple(
+        Recorded(d.id, d.profile, d.unit, *baselines.known(d.id)) for d in site.devices if d.line == line.id
+    )
     return Header(line.id, line.kind, str(line.serial) if line.port else "", site.site.mode, devices)

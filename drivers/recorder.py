@@ -3,8 +3,8 @@
 A recording is text, one JSON object a line: first a `Header`, then an `Event` for all that was sent ("tx")
 and received ("rx"), and for each frame that was made of it ("frame"). The frames' values are not in it:
 whoever replays the bytes through the same drivers gets them again (drivers/replay.py). "end" says that the
-request before it was given up: what comes after is no answer to it. "lost" says that so many events are
-missing at this place.
+request before it was given up: what comes after is no answer to it. "tie" says that a GNSS base station was
+tied to its receiver's origin. "lost" says that so many events are missing at this place.
 
 `Tap` is where a line lets its bytes be seen; `Ring` keeps the latest of them in files.
 """
@@ -16,8 +16,10 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from drivers.contract import WireError
+from drivers.gnss.baseline import Axis
 from drivers.line import Line
 from drivers.sample import QUALITY_OF_TEXT, Quality
 
@@ -41,12 +43,14 @@ class Unreadable(Exception):
     """A file is no recording; the message names the line."""
 
 
-class Recorded(msgspec.Struct, frozen=True):
-    """A device on the recorded line."""
+class Recorded(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A device on the recorded line; of a GNSS receiver its origin's base station, and those tied to it."""
 
     id: str
     profile: str
     unit: int | None
+    base: str = ""
+    ties: dict[str, Axis] = {}
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -63,17 +67,20 @@ class Header(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that happened, at `time_ns` (UTC) and `mono_ns` of the daemon's clock.
 
-    A frame's times are its own; `why` is its quality where nothing came, `block` is device.block.
+    A frame's times are its own; `why` is its quality where nothing came, `block` is device.block, of a tie
+    the device.
     """
 
     time_ns: int
     mono_ns: int
-    dir: Literal["tx", "rx", "end", "frame", "lost"]
+    dir: Literal["tx", "rx", "end", "frame", "tie", "lost"]
     hex: str = ""
     block: str = ""
     tick_ns: int = 0
     why: str = ""
     count: int = 0
+    base: str = ""
+    offset_mm: Axis = (0.0, 0.0, 0.0)
 
     @property
     def data(self) -> bytes:
@@ -93,6 +100,15 @@ _event = msgspec.json.Decoder(Event)
 def encoded(part: Header | Event) -> bytes:
     """One line of a recording."""
     return _encoder.encode(part) + b"\n"
+
+
+def tied(header: Header, tie: Event) -> Header:
+    """The header of a file that begins after this tie."""
+    devices = (
+        replace(each, ties={**each.ties, tie.base: tie.offset_mm}) if each.id == tie.block else each
+        for each in header.devices
+    )
+    return replace(header, devices=tuple(devices))
 
 
 def read(lines: Iterable[bytes], name: str) -> tuple[Header, Iterator[Event]]:
@@ -146,6 +162,14 @@ class Tap:
         """The request under way failed."""
         if self.listeners:
             self._tell("end", b"")
+
+    def tie(self, device: str, base: str, offset_mm: Axis) -> None:
+        """A base station was tied to the origin of this receiver."""
+        now = self._stamps.wall_ns(), self._stamps.monotonic_ns()
+        event = Event(*now, "tie", block=device, base=base, offset_mm=offset_mm)
+        self.header = tied(self.header, event)
+        for listener in self.listeners:
+            listener(event)
 
     def _tell(self, direction: Literal["tx", "rx", "end"], data: bytes) -> None:
         event = Event(self._stamps.wall_ns(), self._stamps.monotonic_ns(), direction, data.hex(" "))
@@ -212,8 +236,8 @@ class Ring:
 
     def __init__(self, folder: Path, header: Header, limit_bytes: int) -> None:
         self._folder = folder
-        self._header = encoded(header)
-        self._file_bytes = max(len(self._header), limit_bytes // FILES)
+        self._header = header
+        self._file_bytes = max(len(encoded(header)), limit_bytes // FILES)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._lost = 0
@@ -223,6 +247,8 @@ class Ring:
 
     def put(self, event: Event) -> None:
         """Take an event; never blocks."""
+        if event.dir == "tie":
+            self._header = tied(self._header, event)
         if self._lost and self._pending_bytes < PENDING_BYTES // 2:
             self._append(encoded(Event(event.time_ns, event.mono_ns, "lost", count=self._lost)))
             self._lost = 0
@@ -292,8 +318,9 @@ class Ring:
         for old in files[: max(0, len(files) - FILES + 1)]:
             old.unlink()
         self._path = self._folder / f"{number:08d}.jsonl"
-        self._path.write_bytes(self._header)
-        self._size = len(self._header)
+        begins = encoded(self._header)
+        self._path.write_bytes(begins)
+        self._size = len(begins)
 
 
 def recordings(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from drivers.sample import Frame, Quality
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from drivers.contract import StreamDriver
+    from drivers.gnss.receiver import GnssReceiver
     from drivers.modbus import ModbusDevice
     from drivers.recorder import Event
     from drivers.sample import Block
@@ -208,7 +208,7 @@ def _stamped(
 
 
 def heard(
-    events: Iterable[Event], driver: StreamDriver, then: Then, differences: Differences
+    events: Iterable[Event], driver: GnssReceiver, then: Then, differences: Differences
 ) -> Iterator[Frame]:
     """The frames of a recorded stream; `then` must be the driver's clock."""
     blocks = {f"{block.device}.{block.name}": block for block in driver.blocks}
@@ -217,6 +217,8 @@ def heard(
         then.time_ns, then.mono_ns = event.time_ns, event.mono_ns
         if event.dir == "rx":
             made.extend(driver.feed(event.data))
+        elif event.dir == "tie":
+            driver.tie(event.base, event.offset_mm)
         elif event.dir == "lost":
             differences.lost += event.count
         elif event.dir == "frame" and event.why:

@@ -106,8 +106,10 @@ def _frames(
             mine = {device.id: drivers[device.id] for device in header.devices if device.id in drivers}
             if not mine:
                 raise CommandError(f"{paths[0]}: the site file has none of this line's devices", 1)
-            for driver in mine.values():
+            for device in header.devices:
+                driver = mine.get(device.id)
                 if isinstance(driver, GnssReceiver):
+                    driver.resume(device.base, device.ties)
                     return list(replay.heard(events, driver, then, differences))
             polled = {name: driver for name, driver in mine.items() if isinstance(driver, ModbusDevice)}
             return list(replay.polled(events, header.kind, polled, differences))

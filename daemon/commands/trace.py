@@ -65,6 +65,8 @@ def _shown(event: Event) -> str:
         return f"{time}     {event.block}  {event.why or 'decoded'}"
     if event.dir == "end":
         return f"{time}     given up"
+    if event.dir == "tie":
+        return f"{time}     {event.block}: base station {event.base or '(unnamed)'} was tied"
     if event.dir == "lost":
         return f"{time}     {event.count} events were not recorded"
     return f"{time}  {_ARROWS[event.dir]} {event.hex.upper()}"

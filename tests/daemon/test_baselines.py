@@ -28,11 +28,14 @@ from daemon.metrics import Metrics
 from daemon.pipeline import Pipeline
 from daemon.rules import Verdicts
 from daemon.spool import Spool
+from daemon.taps import header
 from daemon.writer import Writer
 from drivers import profile
 from drivers.gnss import codecs
 from drivers.gnss.baseline import Reference
 from drivers.gnss.receiver import GnssReceiver, Mount
+from drivers.recorder import Header, Recorded, Ring, Tap, read, recordings
+from drivers.replay import Differences, Then, heard
 from drivers.sample import Block, Quality
 from edge_rules.law.derived import Horizontal
 from edge_rules.law.levels import Levels
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
 
     from daemon.alarms import Alarm
     from daemon.guard import Room
+    from drivers.recorder import Event
+    from drivers.sample import Frame
 
 S = 1_000_000_000
 REFERENCE = Reference(-5654.401, 12167.763, -42.319)
@@ -64,13 +69,21 @@ class Bench:
     baselines: Baselines
     writer: Writer
     spool: Spool
+    site: Site
+    tapped: tuple[Tap, list[Frame]] | None = None
 
     def hear(self, *moved_mm: float, base: str = "117", q: int = 4) -> list[tuple[float, Quality]]:
         """One epoch a minute, each a period of its own; what the channel `east` makes of them."""
         rows = []
         for mm in moved_mm:
             self.clock.now_ns += 60 * S
-            for frame in self.receiver.feed(self._sentence(mm, base, q)):
+            sentence = self._sentence(mm, base, q)
+            if self.tapped is not None:
+                self.tapped[0].on_trace("rx", 0, sentence)
+            for frame in self.receiver.feed(sentence):
+                if self.tapped is not None:
+                    self.tapped[0].frame(frame)
+                    self.tapped[1].append(frame)
                 self.pipeline.take(frame)
             for readings in (each for each in self.pipeline.latest.values() if "east" in each.channels):
                 at = readings.channels.index("east")
@@ -147,7 +160,7 @@ async def opened(folder: Path, its: Site | None = None, alarms: Sequence[Alarm] 
         pipeline = Pipeline(
             its, channels, room, guard, writer, clock, Metrics("0", "0"), Verdicts(its, spool.stream)
         )
-        yield Bench(clock, receiver, room, pipeline, baselines, writer, spool)
+        yield Bench(clock, receiver, room, pipeline, baselines, writer, spool, its)
 
 
 async def base_changed(bench: Bench) -> None:
@@ -213,6 +226,51 @@ async def test_a_new_station_after_a_restart_is_not_taken_for_the_origins_own(tm
     async with opened(tmp_path) as again:
         again.clock.now_ns = now_ns
         assert again.hear(10.0, 11.0, base="200")[-1] == (311.0, Quality.BASE_CHANGED)
+
+
+async def test_a_recording_yields_the_same_frames_again_through_a_tie_and_a_restart(tmp_path: Path) -> None:
+    """Of both starts: the header says what was tied before, an event what is tied now."""
+    made: list[tuple[Header, list[Event], list[Frame]]] = []
+    for start in range(2):
+        async with opened(tmp_path) as bench:
+            bench.clock.now_ns += start * 3600 * S
+            tap = Tap(header(bench.site, bench.site.lines[0], bench.baselines), bench.clock)
+            bench.baselines.shown_by({"g1": tap})
+            begins = tap.header
+            events: list[Event] = []
+            frames: list[Frame] = []
+            tap.listeners.append(events.append)
+            bench.tapped = tap, frames
+            if start == 0:
+                await base_changed(bench)
+                await bench.tie(13.0)
+            bench.hear(15.0, 16.0, base="200")
+            bench.hear(17.0, base="201")
+            assert (tap.header == begins) is (start == 1)
+            made.append((begins, events, frames))
+            await bench.write()
+    for begins, events, frames in made:
+        then = Then()
+        driver = codecs.receiver("g1", profile.load("comnav-gpntr"), Mount(REFERENCE), 60.0, then)
+        driver.resume(begins.devices[0].base, begins.devices[0].ties)
+        again = list(heard(events, driver, then, Differences()))
+        assert [(f.tick_ns, f.qualities, list(f.values)[:3]) for f in again] == [
+            (f.tick_ns, f.qualities, list(f.values)[:3]) for f in frames
+        ]
+        assert {Quality(frame.qualities[0]) for frame in frames} == {Quality.GOOD, Quality.BASE_CHANGED}
+
+
+def test_a_ring_begins_its_next_file_with_the_ties_of_before(tmp_path: Path) -> None:
+    begins = Header("l", "serial", "", "real", (Recorded("g1", "comnav-gpntr", None, "117"),))
+    tap, ring = Tap(begins, Hand()), Ring(tmp_path, begins, 1 << 20)
+    tap.listeners.append(ring.put)
+    ring._flush(ring._taken() or [b"{}\n"])
+    tap.tie("g1", "200", (300.0, 0.0, 0.0))
+    ring._begin()
+    for path, ties in zip(recordings(tmp_path), ({}, {"200": (300.0, 0.0, 0.0)}), strict=True):
+        with path.open("rb") as lines:
+            assert read(lines, path.name)[0].devices[0].ties == ties
+    assert tap.header.devices[0].base == "117"
 
 
 async def test_a_tie_clears_no_alarm_and_red_stays_until_people_close_it(tmp_path: Path) -> None:
