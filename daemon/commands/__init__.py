@@ -40,6 +40,7 @@ VERBS = {
     "spool": "the local archive: status, verify, export, salvage, resend",
     "backup": "this gateway in one file, while it runs",
     "restore": "a gateway out of a backup",
+    "doctor": "a support bundle without secrets",
     "backtest": "levels and detectors over history: alarms per year, delay, a picture",
     "report": "the monthly return; the check before the flood season",
     "bench": "the simulator alone",

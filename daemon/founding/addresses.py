@@ -34,7 +34,7 @@ def hosts(site: Site) -> dict[str, str]:
     for i, uplink in enumerate(site.uplinks):
         for key in ("url", "folder", "address"):
             where = getattr(uplink, key, "")
-            host = urlsplit(where).hostname if "://" in where else where.rpartition(":")[0]
+            host = urlsplit(where).hostname if "://" in where else where.rpartition(":")[0].strip("[]")
             if host and not host.startswith("/"):
                 found.setdefault(host, f"uplink[{i}].{key}")
     return {host: where for host, where in found.items() if host not in ("localhost", "127.0.0.1", "::1")}
