@@ -518,6 +518,7 @@ def build_uplink(
             clock,
             on_rejected=metrics.uplink_rejected.labels(table.id).inc,
             on_quarantined=partial(pipeline.quarantined, table.id),
+            again_s=getattr(table, "again_s", 0.0),
             reconnect_most_s=RECONNECT_MOST_S if clock.rate == 1.0 else BENCH_RECONNECT_S,
         )
     started = rfc3339(clock.wall_ns())

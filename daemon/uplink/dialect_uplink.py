@@ -4,6 +4,9 @@ Batches are handed over in groups, as large as `SendQueue` lets fly; an alarm wa
 and for nothing else. A group that is refused is handed over again one by one, so that one bad batch holds up
 no other. What was handed over is settled in the store before the next group goes.
 
+Where the other side can lose what it took (`again_s`), what was settled shortly before a connection was lost
+is handed over once more, behind all else.
+
 Test and simulated data never reach a dialect that cannot say so: they are settled here without being sent,
 counted, and said once.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Never, Protocol
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RECONNECT_BASE_S, RECONNECT_MOST_S = 0.5, 30.0
+MOST_RECENT = 20_000  # of more, the oldest are not handed over again
+MOST_RUNS = 8
 STEADY_S = 10.0  # a connection that lasted so long was a good one: the next pause is short again
 
 
@@ -62,6 +68,7 @@ class DialectUplink:
         clock: tells the age of what is unsettled.
         on_rejected: told of each batch that was refused.
         on_quarantined: told of seq, kind and reason when a batch is not tried any more.
+        again_s: what was settled so long before a connection is lost may be lost at the other side.
         reconnect_most_s: longest pause between two attempts; shorter on the bench.
         random: jitter.
     """
@@ -75,6 +82,7 @@ class DialectUplink:
         *,
         on_rejected: Callable[[], None] | None = None,
         on_quarantined: Callable[[int, Kind, str], None] | None = None,
+        again_s: float = 0.0,
         reconnect_most_s: float = RECONNECT_MOST_S,
         random: Random | None = None,
     ) -> None:
@@ -87,6 +95,8 @@ class DialectUplink:
         self._clock = clock
         self._on_rejected = on_rejected
         self._on_quarantined = on_quarantined
+        self._again_s = again_s
+        self._recent: deque[tuple[float, int]] = deque(maxlen=MOST_RECENT)  # when settled, which
         self._reconnect_most_s = reconnect_most_s
         self._random = random or Random()  # noqa: S311 -- jitter
         self._queue: SendQueue | None = None
@@ -140,6 +150,7 @@ class DialectUplink:
         if self._queue is None or stream != self._stream:
             settled = await self._spool.settled(self.id)
             self._to_settle = Ranges()
+            self._recent.clear()
             self._stream = stream
             self._queue = SendQueue(
                 settled,
@@ -169,6 +180,7 @@ class DialectUplink:
                 continue
             except OSError as error:
                 self._log_trouble(str(error) or type(error).__name__)
+                self._hand_over_again(queue, loop.time())
             attempt = 0 if loop.time() - began_s > STEADY_S else attempt + 1
             most_s = min(self._reconnect_most_s, RECONNECT_BASE_S * 2.0 ** min(attempt, 16))
             await asyncio.sleep(self._random.uniform(0.0, most_s))  # full jitter
@@ -237,10 +249,25 @@ class DialectUplink:
         for batch in batches:
             if queue.acked(batch.seq, now_s):
                 self._to_settle.add(batch.seq)
+        if self._again_s:
+            self._recent.extend((now_s, batch.seq) for batch in batches)
         if self._refusals:
             log.warning("uplink %s takes batches again, %d were refused", self.id, self._refusals)
             self._refusals = 0
         await self._settle()
+
+    def _hand_over_again(self, queue: SendQueue, lost_s: float) -> None:
+        """Ask for what was settled shortly before `lost_s`."""
+        unsure = Ranges()
+        for settled_s, seq in self._recent:
+            if settled_s >= lost_s - self._again_s:
+                unsure.add(seq)
+        self._recent.clear()
+        pairs = list(unsure)
+        if len(pairs) > MOST_RUNS:
+            pairs = [(pairs[0][0], pairs[-1][1])]
+        for first, last in pairs:
+            queue.resend(first, last)
 
     async def _deliver(self, link: Link, batches: Sequence[Batch]) -> None:
         each = [told(batch) for batch in batches]

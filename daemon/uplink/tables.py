@@ -252,6 +252,15 @@ class SparkplugTable(Secured):
         "",
         pattern=r"[^/+#\s]*",
     )
+    again_s: float = _key(
+        "what left so long before host or broker went away leaves again, as history: half as long again as "
+        "the host's keep-alive, for so long a host that is dead counts as online",
+        '"90 s"',
+        90.0,
+        key="again",
+        parse="duration",
+        min=0.0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

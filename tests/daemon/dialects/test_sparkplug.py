@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import ssl
-from collections import Counter
+from collections import Counter, deque
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -198,6 +198,7 @@ async def sending(spool: Spool, broker: Broker, **settings: Any) -> AsyncIterato
         "group": "tailings",
         "node": "gw1",
         "ack_deadline": "5 s",
+        "again": "0 s",
         **settings,
     }
     site = whole(
@@ -209,7 +210,8 @@ async def sending(spool: Spool, broker: Broker, **settings: Any) -> AsyncIterato
         }
     )
     dialect = build(site.uplinks[0], site, Clock())  # type: ignore[arg-type]
-    uplink = DialectUplink(table("sparkplug", its), dialect, spool, Clock(), reconnect_most_s=0.2)
+    bound = table("sparkplug", its)
+    uplink = DialectUplink(bound, dialect, spool, Clock(), again_s=bound.again_s, reconnect_most_s=0.2)
     task = asyncio.create_task(uplink.run())
     try:
         yield uplink
@@ -281,6 +283,38 @@ async def test_a_host_has_every_value_once_and_knows_what_is_history_and_nothing
     first, dead, second, dead_again = scada.bd_seqs
     assert (dead, second, dead_again) == (-1 - first, (first + 1) % 256, -1 - second)
     assert set(Counter((value.name, value.time_ms) for value in scada.values).values()) == {1}
+
+
+async def test_what_left_while_a_dead_host_still_counted_as_online_leaves_again_as_history(
+    tmp_path: Path,
+) -> None:
+    live = now_ms() + 60_000
+    async with (
+        Broker(tmp_path / "broker") as broker,
+        Spool.open(tmp_path / "store", "real", "boot") as spool,
+        host(broker) as scada,
+        sending(spool, broker, primary_host="scada", again="90 s") as uplink,
+    ):
+        await scada.state(1, online=True)
+        await spool.commit([level(0, live)])
+        await until(lambda: settled(uplink), "settled")
+        uplink._recent = deque(
+            (settled_s - 91.0, seq) for settled_s, seq in uplink._recent
+        )  # the host had it
+        for n in range(1, 30):
+            await spool.commit([level(n, live + n)])
+        await until(lambda: settled(uplink), "settled")
+        await until(partial(scada.has, {29.0}), "all")
+        scada.values.clear()  # the host has died with them, and its broker learns of it only now
+        await scada.state(2, online=False)
+        await scada.state(3, online=True)
+        await spool.commit([level(30, live + 30)])
+        await until(lambda: len(scada.values) == 30, "what was unsure, and what is new")
+        assert {value.value for value in scada.values} == {float(n) for n in range(1, 31)}
+        assert await settled(uplink)
+        await spool.commit([level(31, live + 31)])
+        await until(partial(scada.has, {31.0}), "and nothing of it twice")
+        assert len(scada.values) == 31
 
 
 async def test_a_rebirth_on_request_tells_the_present_values_and_no_other_command_does_anything(
