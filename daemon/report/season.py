@@ -121,6 +121,8 @@ def _thin(site: Site) -> Iterator[str]:
 
 
 def _silent(site: Site) -> Iterator[str]:
+    if site.site.shadow:
+        yield "[site] shadow"
     for pond in site.ponds:
         if not any(output.pond == pond.id for output in site.outputs):
             yield pond.id

@@ -210,6 +210,9 @@ def test_the_check_before_the_season_finds_what_is_not_ready(site: Path) -> None
     assert found["somebody is on duty"] == ("[[duty]]",)
     assert found["every pond has an output that sounds"] == ()
     assert len(found["no alarm is left unhandled"]) == 1
+    site.write_text(text.replace('mode = "simulated"', 'mode = "simulated"\nshadow = true'))
+    shadow = season.check(Site.load(site), month, date(2026, 11, 30), date(2026, 9, 30))
+    assert next(p.open for p in shadow if "sounds" in p.en) == ("[site] shadow",)
     limit = '\nlimit = [{ kind = "flood-season", from = "2026-06-01", until = "2026-08-31", levels = { rising = true, red = 87.5, source = "plan" } }]\n'
     dated = text.replace('kind = "wet"\ngrade = 5', f'kind = "wet"\ngrade = 5{limit}')
     levels = re.search(r"offset = 75\.0 }\n(levels = .*\n)", dated)
