@@ -1,4 +1,4 @@
-"""An evening in the guard room, by the command line: drill, maintenance, mute, readings by hand, hand-over."""
+"""An evening in the guard room, by the command line: drill, maintenance, mute, readings by hand, a tie, hand-over."""
 
 from __future__ import annotations
 
@@ -78,6 +78,9 @@ async def test_an_evening_in_the_guard_room(tmp_path: Path) -> None:
             code, said = await daemon.verb("manual", "patrol", "n", "toe wet", "--by", "li", "--abnormal")
             assert (code, "advice:n.patrol" in said) == (0, True)
 
+            # a survey ties the base station of the GNSS point anew
+            await tie_anew(daemon)
+
             # the shift ends
             code, said = await daemon.verb("alarms", "handover", "--by", "li", "--to", "王工")
             assert code == 0
@@ -87,8 +90,10 @@ async def test_an_evening_in_the_guard_room(tmp_path: Path) -> None:
             assert (await daemon.verb("maintain", "gnss1", "--end", "--by", "li"))[0] == 0
             assert await daemon.stop() == 0
         stored = daemon.batches()
+        async with Daemon(site, run, bench.facts["clock"]) as again:
+            await until(lambda: tied(again), "the tie outlived the restart")
     audit = [json.loads(batch.payload) for batch in stored if batch.kind == "audit"]
-    ours = ("drill", "maint", "manual", "handover", "alarm.")
+    ours = ("drill", "maint", "manual", "baseline", "handover", "alarm.")
     assert [record["what"] for record in audit if record["what"].startswith(ours)] == [
         "drill",
         "alarm.acknowledge",
@@ -96,11 +101,35 @@ async def test_an_evening_in_the_guard_room(tmp_path: Path) -> None:
         "maintenance",
         "manual.reading",
         "manual.patrol",
+        "baseline",
         "handover",
         "maintenance.end",
     ]
     modes = {json.loads(batch.payload)["mode"] for batch in stored}
     assert modes == {"simulated", "test"}
+
+
+async def tie_anew(daemon: Daemon) -> None:
+    async def solved() -> bool:
+        return await displacement(daemon, "--last", "2") is not None
+
+    await until(solved, "two fixed solutions")
+    survey = ("--surveyed", "500", "-400", "200", "--uncertainty", "50", "--last", "2")
+    two = ("--by", "li", "--witness", "王工", "--reason", "survey 117")
+    assert (await daemon.verb("baseline", "n.gn01.east", *survey, *two))[0] == 1, "it moved so far?"
+    assert (await daemon.verb("baseline", "n.gn01.east", *survey, *two, "--moved"))[0] == 0
+
+
+async def tied(daemon: Daemon) -> bool:
+    return await displacement(daemon, "--last", "1") == pytest.approx([500.0, -400.0, 200.0], abs=60.0)
+
+
+async def displacement(daemon: Daemon, *words: str) -> list[float] | None:
+    """Displacement of the GNSS point, by as many solutions as are asked for; None while there are fewer."""
+    _, text = await daemon.verb("--json", "baseline", "gnss1", *words)
+    told = json.loads(text)
+    mm: list[float] | None = told["displacement_mm"]
+    return mm if told["n"] == int(words[-1]) else None
 
 
 async def seen(daemon: Daemon) -> bool:
