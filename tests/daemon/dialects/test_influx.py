@@ -318,6 +318,27 @@ async def test_an_answer_about_the_body_leads_to_quarantine(
             assert (uplink.counters.connections, await settled(uplink)) == (1, False)
 
 
+async def test_a_server_that_never_answers_does_not_keep_us_from_ending(tmp_path: Path) -> None:
+    got: list[bytes] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while some := await reader.read(1000):
+            got.append(some)
+        writer.close()
+
+    listener = await asyncio.start_server(silent, "127.0.0.1", free_port())
+    port = listener.sockets[0].getsockname()[1]
+    async with listener:
+        async with Spool.open(tmp_path / "store", "real", "boot") as spool:
+            await spool.commit([readings(reading("n.pond.level", 84.0, "2026-11-26T04:00:00.000Z"))])
+            async with sending(spool, f"http://127.0.0.1:{port}/write", ack_deadline="1 h"):
+                await until(lambda: got, "it asks")
+        threads = [each for each in threading.enumerate() if each.name.startswith("asyncio_")]
+        assert threads
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), 30)
+    assert not [each for each in threads if each.is_alive()]
+
+
 async def test_a_connection_that_was_closed_while_idle_costs_nothing(
     answers: Answers, tmp_path: Path
 ) -> None:
