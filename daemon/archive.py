@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import apsw
 
 from daemon import packs
-from daemon.batch import Batch
+from daemon.batch import Batch, as_read
 from daemon.ranges import Ranges
 from daemon.seal import HeadFile, verify
 
@@ -59,7 +59,10 @@ class Archive:
         self.gone = Ranges(self.rows("SELECT first, last FROM gone") if self._packs else ())
 
     def rows(self, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
-        return self._db.execute(sql, bindings).fetchall()
+        try:
+            return self._db.execute(sql, bindings).fetchall()
+        except UnicodeDecodeError as error:
+            raise apsw.CorruptError("a text in it is none") from error
 
     def kinds(self) -> list[tuple[Any, ...]]:
         """Kind, batches, records, first and last seq, oldest and newest time (ns), for each kind."""
@@ -104,15 +107,15 @@ class Archive:
         with self._reading():
             pack = self.rows(_NEXT_PACK, after) if self._packs else []
             most = (pack[0][0] - 1) if pack else (1 << 62)
-            loose = [Batch(*row) for row in self.rows(_LOOSE, after, most, _CHUNK)]
+            loose = [as_read(row) for row in self.rows(_LOOSE, after, most, _CHUNK)]
             if loose or not pack:
                 return (loose[-1].seq, loose) if loose else None
             first, last, time_ns, count, digest, frame = pack[0]
-            between = [Batch(*row) for row in self.rows(_LOOSE, after, last, last - first + 1)]
+            between = [as_read(row) for row in self.rows(_LOOSE, after, last, last - first + 1)]
         try:
             packed = [batch_of(row) for row in packs.unpack(frame, digest) if row.seq > after]
         except packs.Damaged:
-            packed = [Batch(first, "readings", time_ns, count, b"", b"")]
+            packed = [as_read((first, "readings", time_ns, count, b"", b""))]
         return last, sorted(packed + between, key=lambda batch: batch.seq)
 
     @contextmanager

@@ -11,13 +11,15 @@ StoreError
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeGuard, get_args
 
 import msgspec
 
 from daemon.reading import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from daemon.clock import Clock
 
 Mode = Literal["real", "test", "simulated"]
@@ -87,6 +89,21 @@ class Batch:
     count: int
     payload: bytes
     hash: bytes
+
+
+_SANE_NS = 1 << 62  # a time beyond the year 2116 is no time
+
+
+def as_read(row: Sequence[Any]) -> Batch:
+    """A row as a batch; where columns have rotted it has neither payload nor hash, so that it is bad."""
+    seq, kind, time_ns, count, payload, digest = row
+    if sane(time_ns) and isinstance(count, int) and isinstance(payload, bytes) and isinstance(digest, bytes):
+        return Batch(seq, kind, time_ns, count, payload, digest)
+    return Batch(seq, "readings", time_ns if sane(time_ns) else 0, 0, b"", b"")
+
+
+def sane(time_ns: object) -> TypeGuard[int]:
+    return isinstance(time_ns, int) and 0 <= time_ns < _SANE_NS
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,8 @@ def unpack(frame: bytes, last_hash: bytes) -> list[Row]:
         Damaged: the bytes are not those that were packed.
     """
     try:
+        if not (isinstance(frame, bytes) and isinstance(last_hash, bytes)):  # a column that has rotted
+            raise Damaged("a pack is no longer bytes")
         raw = zstandard.ZstdDecompressor().decompress(frame, max_output_size=64 * MOST_BYTES)
         packed = msgspec.msgpack.decode(raw, type=_Packed)
         tables = [

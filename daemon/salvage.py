@@ -32,7 +32,7 @@ _ROWS = """
 _PACKS = "SELECT first, hash, frame FROM pack WHERE first BETWEEN ? AND ? ORDER BY first"
 _PUT = "INSERT OR IGNORE INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _UNKNOWN_END = 1 << 24  # where nothing tells how many batches there were
-_DAMAGE = (apsw.CorruptError, apsw.IOError, apsw.NotADBError)
+_DAMAGE = (apsw.CorruptError, apsw.IOError, apsw.NotADBError, UnicodeDecodeError)
 
 
 @dataclass(slots=True)
@@ -72,12 +72,9 @@ def _copy(source: apsw.Connection, target: apsw.Connection, bad: Path) -> Salvag
         with suppress(*_DAMAGE):
             identity = source.execute("SELECT one, stream, mode, replaces FROM store").fetchone()
         for row in _readable(source, _ROWS, last):
-            if sha256(row[6]).digest() == row[7]:
-                _boot(target, row[2])
-                target.execute(_PUT, row)
-                result.saved.add(row[0])
+            if isinstance(row[6], bytes) and sha256(row[6]).digest() == row[7]:
+                _put(target, row, result)
         for batch, boot, mono_ns in _unpacked(source, last):
-            _boot(target, boot)
             row = (
                 batch.seq,
                 "readings",
@@ -88,10 +85,10 @@ def _copy(source: apsw.Connection, target: apsw.Connection, bad: Path) -> Salvag
                 batch.payload,
                 batch.hash,
             )
-            target.execute(_PUT, row)
-            result.saved.add(batch.seq)
+            _put(target, row, result)
         if identity is not None:
-            target.execute("INSERT INTO store VALUES (?, ?, ?, ?)", identity)
+            with suppress(apsw.ConstraintError):
+                target.execute("INSERT INTO store VALUES (?, ?, ?, ?)", identity)
             for table in ("settled", "receipted", "gone", "alarm", "state"):
                 _table(source, target, table)
     spans = list(result.saved)
@@ -151,6 +148,14 @@ def _unpacked(db: apsw.Connection, last: int) -> Iterator[tuple[Batch, int, int]
                 yield batch_of(row), row.boot, row.mono_ns
 
 
+def _put(target: apsw.Connection, row: tuple[Any, ...], result: Salvaged) -> None:
+    """Unless a column has rotted into what the schema does not take."""
+    with suppress(apsw.ConstraintError):
+        _boot(target, row[2])
+        target.execute(_PUT, row)
+        result.saved.add(row[0])
+
+
 def _boot(target: apsw.Connection, boot: int) -> None:
     target.execute("INSERT OR IGNORE INTO boot VALUES (?, ?)", (boot, f"salvaged-{boot}"))
 
@@ -158,4 +163,5 @@ def _boot(target: apsw.Connection, boot: int) -> None:
 def _table(source: apsw.Connection, target: apsw.Connection, table: str) -> None:
     with suppress(apsw.SQLError, *_DAMAGE):
         for row in source.execute(f"SELECT * FROM {table}"):  # noqa: S608 -- words of ours
-            target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+            with suppress(apsw.ConstraintError):
+                target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608

@@ -10,6 +10,7 @@ and committed to.
 from __future__ import annotations
 
 from contextlib import suppress
+from hashlib import sha256
 from secrets import token_hex
 from typing import TYPE_CHECKING, Self
 
@@ -34,7 +35,7 @@ from daemon.batch import (
 from daemon.clock import Clock
 from daemon.ranges import Ranges
 from daemon.room import Keeping
-from daemon.seal import Head, HeadBusy, HeadFile
+from daemon.seal import Head, HeadBusy, HeadFile, place
 from daemon.store_file import MEMORY, connect, named_errors, set_aside
 from daemon.store_rows import CHUNK_BYTES, MARKER, MOST_SEQ
 from daemon.store_upkeep import StoreUpkeep
@@ -157,10 +158,16 @@ class Store(StoreUpkeep):
             if not store.stream:  # its making was cut short: nothing was ever in it
                 return store, lost
             store._check_mode(mode)
-            if not marker.exists() and store._continues(remembered):
+            whole = not marker.exists() and store._ends_well(remembered)
+            if whole and store._continues(remembered):
                 return store, None
-            lost = store._as_lost("store-lost" if marker.exists() else "store-restored", remembered)
-        except (apsw.NotADBError, apsw.CorruptError):
+            lost = store._as_lost("store-restored" if whole else "store-lost", remembered)
+        except (
+            apsw.NotADBError,
+            apsw.CorruptError,
+            TypeError,
+            ValueError,
+        ):  # the last two: columns of other types
             lost = lost or Lost(Gap("store-lost", "unknown", 1))
         except apsw.IOError:
             if not marker.exists():
@@ -182,6 +189,13 @@ class Store(StoreUpkeep):
                 f"the store in {self._folder} holds {self.mode} data and the site is {mode}: "
                 "choose another [store] path, or move that folder away"
             )
+
+    def _ends_well(self, head: Head | None) -> bool:
+        """Whether the newest batch is what it says: the next one will rest on its seq and its hash."""
+        if self.last_seq == 0 or head == Head(self.stream, self.last_seq, self._last_hash):
+            return True
+        (payload,) = self._row("SELECT payload FROM batch WHERE seq = ?", self.last_seq) or (b"",)
+        return bool(sha256(payload).digest() == self._last_hash and place(payload)[2] == self.last_seq)
 
     def _continues(self, head: Head | None) -> bool:
         """Whether this is the store the head was written for, and not an older image of it."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SYNCHRONOUS = "FULL"  # NORMAL can lose what was acknowledged; the power-cut test proves that it would notice
 PAGE_BYTES = 4096  # SQLite's default, which nothing here changes
 MEMORY = Path(":memory:")
+DAMAGED = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)  # the last: a text has rotted
 _BUSY_MS = 5000
 _MIGRATION = re.compile(r"^-- migration (\d+)$", re.MULTILINE)
 
@@ -35,7 +36,7 @@ def named_errors() -> Iterator[None]:
         raise StoreFull("no room for the store: the disk is full") from error
     except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.ProtocolError) as error:
         raise StoreBroken(f"the disk failed under the store: {error}") from error
-    except (apsw.CorruptError, apsw.NotADBError) as error:
+    except DAMAGED as error:
         raise StoreBroken(f"the store is damaged: {error}") from error
 
 

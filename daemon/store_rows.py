@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 import apsw
 
 from daemon import packs
-from daemon.batch import KINDS, Batch, Draft, Gap, Kind, Lost, Mode, StoreBroken
+from daemon.batch import KINDS, Batch, Draft, Gap, Kind, Lost, Mode, StoreBroken, as_read, sane
 from daemon.clock import Clock
 from daemon.ranges import Ranges
 from daemon.room import Ballast, Keeping
 from daemon.seal import ZERO_HASH, Head, HeadFile, envelope, place
-from daemon.store_file import PAGE_BYTES, named_errors
+from daemon.store_file import DAMAGED, PAGE_BYTES, named_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -138,9 +138,13 @@ class StoreRows:
         while first <= last:
             count = 0
             for row in self._db.execute(_SELECT[kinds], (first, last, limit)):
-                batch = Batch(*row)
+                batch = as_read(row)
                 first, count = batch.seq + 1, count + 1
                 if sha256(batch.payload).digest() == batch.hash:
+                    if (
+                        place(batch.payload)[2] != batch.seq
+                    ):  # the key has rotted, and with it the order of rows
+                        raise apsw.CorruptError(f"what stands as batch {batch.seq} is another")
                     yield batch
                 else:
                     self._found_damage(batch.seq, batch.seq, batch.time_ns, batch.time_ns, batch.count)
@@ -284,7 +288,11 @@ class StoreRows:
     def _found_damage(self, first: int, last: int, since_ns: int, until_ns: int, count: int) -> None:
         """What was read is not what was committed; it is passed over until `announce_damage`."""
         if (first, last) not in self._damaged and first not in self._gone:
-            self._damaged[first, last] = Gap("damaged", self.stream, first, last, since_ns, until_ns, count)
+            since, until = (
+                time_ns if time_ns and sane(time_ns) else None for time_ns in (since_ns, until_ns)
+            )
+            number = count if isinstance(count, int) and count > 0 else None
+            self._damaged[first, last] = Gap("damaged", self.stream, first, last, since, until, number)
 
     def _row(self, sql: str, *bindings: Any) -> tuple[Any, ...] | None:
         return self._db.execute(sql, bindings).fetchone()
@@ -322,7 +330,7 @@ class StoreRows:
             self._broken = str(error)
             cause = error.__cause__
             self.unreadable = getattr(cause, "extendedresult", 0) in _READ_FAILED
-            if isinstance(cause, (apsw.CorruptError, apsw.NotADBError)) and self._head is not None:
+            if isinstance(cause, DAMAGED) and self._head is not None:
                 with suppress(OSError):  # so that the next opening sets it aside instead of failing again
                     (self._folder / MARKER).touch()
             raise

@@ -10,7 +10,7 @@ from math import nan
 from typing import TYPE_CHECKING, Any
 
 from daemon import packs
-from daemon.batch import Batch, Gap, StoreFull
+from daemon.batch import Batch, Gap, StoreFull, sane
 from daemon.ranges import Ranges
 from daemon.store_file import PAGE_BYTES
 from daemon.store_rows import StoreRows
@@ -69,7 +69,7 @@ class StoreUpkeep(StoreRows):
         size, full = 0, False
         for *fields, digest in found:
             row = packs.Row(*fields)
-            if sha256(row.payload).digest() != digest:
+            if not _sound(row, digest):
                 self._found_damage(row.seq, row.seq, row.time_ns, row.time_ns, row.records)
                 continue
             full = size >= packs.MOST_BYTES or (bool(group) and row.seq - group[0].seq >= _PACK_SPAN)
@@ -274,6 +274,13 @@ class StoreUpkeep(StoreRows):
         self._damaged.clear()
         self._announced(batches, gaps)
         return len(gaps)
+
+
+def _sound(row: packs.Row, digest: object) -> bool:
+    """Whether it is what was committed; a column that has rotted may be of any type."""
+    numbers = (row.boot, row.mono_ns, row.records)
+    types = isinstance(row.payload, bytes) and sane(row.time_ns) and all(isinstance(n, int) for n in numbers)
+    return types and sha256(row.payload).digest() == digest
 
 
 def _holds(known: Mapping[str, Ranges], uplink: str, first: int, last: int) -> bool:

@@ -73,7 +73,7 @@ async def numbers(spool: Spool) -> list[int]:
 
 
 async def until_durable(spool: Spool, durable: bool = True) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while bool(spool.trouble) == durable:
             await asyncio.sleep(0.01)
 
