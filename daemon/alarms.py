@@ -7,6 +7,7 @@ or a disk: who observes hands in the time, and who commits takes the bytes of `e
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from daemon.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import tzinfo
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["channel", "item", "pond", "advice", "fault", "system"]
 Level = Literal["none", "blue", "yellow", "orange", "red"]
@@ -325,6 +328,17 @@ def encode(alarm: Alarm) -> bytes:
 def decode(row: bytes) -> Alarm:
     """The alarm of a stored row."""
     return msgspec.json.decode(row, type=Alarm)
+
+
+def readable(rows: Mapping[str, bytes]) -> dict[str, Alarm]:
+    """The rows of the book; one that has rotted is passed over and said: what still holds is raised anew."""
+    book = {}
+    for id_, row in rows.items():
+        try:
+            book[id_] = decode(row)
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            log.error("alarm %s cannot be read back from the store: %s", id_, error)  # noqa: TRY400 -- no trace helps
+    return book
 
 
 def body(alarm: Alarm) -> bytes:

@@ -159,11 +159,11 @@ class _Core:
         site, clock, metrics = self._site, self._clock, self._metrics
         drivers = build_drivers(site, clock)
         channels = Channels(site.channels, sources(site, drivers), dated.periods(site))
-        rows = [alarms.decode(row) for row in (await spool.alarms()).values()]
+        rows = list(alarms.readable(await spool.alarms()).values())
         room = build_room(site, clock, channels, rows)
         book, judge = room.book, room.judge
         verdicts = Verdicts(site, spool.stream)
-        stored = await spool.states()
+        stored = readable(await spool.states())
         restore(stored, channels, verdicts, room)
         states = {**channels.states(), **verdicts.states(), **room.states()}
         writer = Writer(spool, clock, site, states, lambda reason: metrics.gaps.labels(reason).inc())
@@ -346,16 +346,32 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def readable(states: Mapping[str, tuple[int, bytes]]) -> dict[str, tuple[int, bytes]]:
+    """Those that have not rotted; what the others held begins anew, for the core has to start."""
+    found = {}
+    for name, (seq, row) in states.items():
+        try:
+            msgspec.json.decode(row)
+        except (msgspec.MsgspecError, TypeError) as error:
+            log.error("%s begins anew, it cannot be read back from the store: %s", name, error)  # noqa: TRY400
+        else:
+            found[name] = (seq, row)
+    return found
+
+
 def restore(
     states: Mapping[str, tuple[int, bytes]], channels: Channels, verdicts: Verdicts, room: Room
 ) -> None:
     """Hand the stored states back: counters and rates, verdicts heard, and the guard room's."""
     for name, (_, row) in states.items():
-        state = msgspec.json.decode(row)
-        if name.startswith(HEARD):
-            verdicts.restore(name, state)
-        elif not room.restore(name, state):
-            channels.restore(name, state)
+        try:
+            state = msgspec.json.decode(row)
+            if name.startswith(HEARD):
+                verdicts.restore(name, state)
+            elif not room.restore(name, state):
+                channels.restore(name, state)
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+            log.error("%s begins anew, it cannot be read back from the store: %s", name, error)  # noqa: TRY400
 
 
 def keeping(site: Site) -> Keeping:

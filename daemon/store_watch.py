@@ -82,7 +82,7 @@ class StoreWatch:
 
     async def _take_up(self) -> None:
         """The book of the store that is in use now, and the running one, become one."""
-        stored = {id_: alarms.decode(row) for id_, row in (await self._spool.alarms()).items()}
+        stored = alarms.readable(await self._spool.alarms())
         ours = {alarm.id.rpartition(":")[0]: alarm for alarm in self._book.open()}
         older = []
         for alarm in stored.values():

@@ -6,6 +6,7 @@ becomes bytes, and bytes a number, without SQLite finding anything wrong.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -19,6 +20,8 @@ from daemon.archive import Archive, first_bad
 from daemon.salvage import salvage
 from daemon.spool import Draft, Keeping, Spool, StoreBroken
 from tests.daemon import test_spool_archive as archive
+from tests.fault.test_core_starved import RED, polled, polls_on
+from tests.system.running import Daemon, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,3 +121,29 @@ async def test_thousands_of_flipped_bits_never_keep_the_core_from_committing(
 ) -> None:
     count = int(os.environ.get("COUNT") or 3_000)
     figure(f"{count:,} flips: {await flipped(tmp_path, count, seed=random.randrange(1 << 30))}")
+
+
+@pytest.mark.fault(
+    row=12,
+    fault="the rows of the alarm book and of what judging goes on from have rotted",
+    injected="half of every row cut away, between two runs of a real core",
+    holds="the core starts and polls; the alarm that still holds is raised anew, the log says what could not be read",
+)
+async def test_a_core_starts_though_no_row_of_its_book_and_states_can_be_read(
+    tmp_path: Path, figure: Figure
+) -> None:
+    async with polled(tmp_path, RED) as (instruments, receiver, site, _):
+        async with Daemon(site, tmp_path) as core:
+            await until(lambda: receiver.summary().alarms, "the alarm is told")
+            assert await core.stop() == 0
+        with contextlib.closing(apsw.Connection(str(core.store / "spool.db"))) as db:
+            db.execute("UPDATE alarm SET body = CAST(substr(body, 1, length(body) / 2) AS BLOB)")
+            db.execute("UPDATE state SET body = CAST(substr(body, 1, length(body) / 2) AS BLOB)")
+            ((states,),) = db.execute("SELECT count(*) FROM state")
+        async with Daemon(site, tmp_path) as core:
+            await polls_on(instruments)
+            open_alarms = await until(lambda: core.ask("alarms.list"), "it is raised anew")
+            assert await core.stop() == 0
+        log = core.log.read_text()
+    assert "cannot be read back from the store" in log
+    figure(f"{states} states and the book unreadable: polled on, {len(open_alarms)} alarms raised anew")
