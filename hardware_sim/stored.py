@@ -49,8 +49,11 @@ class Stored:
 
 def verify_stored(conninfo: str, roots: dict[str, str]) -> int:
     """Say of each gateway what holds and what does not; 1 if anything does not."""
-    with psycopg.connect(conninfo) as db:
-        findings, said = verify_kept(Stored(db), roots)
+    try:
+        with psycopg.connect(conninfo) as db:
+            findings, said = verify_kept(Stored(db), roots)
+    except psycopg.Error as error:
+        raise SystemExit(f"the database cannot be read: {' '.join(str(error).split())}") from None
     for sentence in (*said, *findings):
         print(sentence)
     print("not everything holds" if findings else "everything holds")
