@@ -31,7 +31,7 @@ HELD_BACK, COINCIDENCE = (
 )  # nobody can tell these apart
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from tests.conftest import Figure
 
@@ -44,6 +44,7 @@ class Faults:
     def __init__(self, seed: int, only: Sequence[str] = ()) -> None:
         self.random = random.Random(seed)
         names = [f"fault_{name}" for name in only] or [n for n in dir(self) if n.startswith("fault_")]
+        self.foreign: deque[bytes] = deque(maxlen=60)
         self.kinds = [getattr(self, name) for name in names]
 
     def plan(self, request: bytes) -> Plan:
@@ -72,6 +73,7 @@ class Faults:
     def fault_foreign_right_behind(self, request: bytes) -> Plan:
         """A frame of the same unit, function and count that nobody asked for, before the next request."""
         foreign = adu(request[0], request[1:2] + b"\x04" + self.random.randbytes(4))
+        self.foreign.append(foreign)
         return [(0.0, answer(request) + foreign)]
 
     def fault_other_master(self, request: bytes) -> Plan:
@@ -153,16 +155,25 @@ class Witness:
         if any(late):
             self._late_s = now_s
 
-    def kind(self, frame: bytes, earlier: set[bytes]) -> str:
+    def kind(self, frame: bytes, earlier: set[bytes], foreign: Container[bytes]) -> str:
         """Of a wrong value in `frame`; `earlier` are the true data of the questions before."""
         if frame not in self._heard:
             return INVENTED  # it never came over the wire
-        sent = [at for _, at, piece in self._sent if frame in piece]
-        if not sent:
-            return COINCIDENCE
-        if max(sent) < self._asked_s or self._now() - self._late_s < 0.2:
+        if frame[3:-2] not in earlier and frame not in foreign:
+            return COINCIDENCE  # nobody meant it
+        if self._completed_s(frame) < self._asked_s or self._now() - self._late_s < 0.2:
             return HELD_BACK
         return MISATTRIBUTED if frame[3:-2] in earlier else INVENTED
+
+    def _completed_s(self, frame: bytes) -> float:
+        """When the last byte of this frame was sent, in one piece or in several, the last time."""
+        stream, completed_s = b"", float("-inf")
+        for _, at, piece in self._sent:
+            before = len(stream)
+            stream += piece
+            if stream.rfind(frame) + len(frame) > max(before, len(frame) - 1):
+                completed_s = at
+        return completed_s
 
 
 async def one_line(seed: int, count: int, only: Sequence[str] = ()) -> Counter[str]:
@@ -193,7 +204,7 @@ async def one_line(seed: int, count: int, only: Sequence[str] = ()) -> Counter[s
             tally["cancelled"] += 1
         else:
             right = reply[2:] == data(unit, fn, at, 2)
-            tally[RIGHT if right else witness.kind(adu(unit, reply), true_of_another)] += 1
+            tally[RIGHT if right else witness.kind(adu(unit, reply), true_of_another, faults.foreign)] += 1
         true_of_another.add(data(unit, fn, at, 2))
     line.close()
     server.close()
