@@ -65,6 +65,27 @@ def sockets(pid: int) -> int:
     return count
 
 
+def listening(pid: int) -> set[str]:
+    """Where a process listens: host:port, or the path of a Unix socket. proc_net(5)."""
+    opened = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            opened |= set(re.findall(r"socket:\[(\d+)\]", str(fd.readlink())))
+    net, found = Path(f"/proc/{pid}/net"), set()
+    for line in (net / "unix").read_text().splitlines()[1:]:
+        words = line.split()
+        if words[3] == "00010000" and words[6] in opened:  # __SO_ACCEPTCON
+            found.add(words[7])
+    for family in ("tcp", "tcp6", "udp", "udp6"):
+        for line in (net / family).read_text().splitlines()[1:]:
+            words = line.split()
+            if words[9] in opened and (family.startswith("udp") or words[3] == "0A"):  # TCP_LISTEN
+                host, _, port = words[1].partition(":")
+                shown = socket.inet_ntoa(bytes.fromhex(host)[::-1]) if len(host) == 8 else host
+                found.add(f"{shown}:{int(port, 16)}")
+    return found
+
+
 async def test_the_core_of_the_demo_site_stays_small_and_never_loads_the_compiler(tmp_path: Path) -> None:
     run = tmp_path / "run"
     async with Bench(run, "storm", 120) as bench:
@@ -84,6 +105,9 @@ async def test_the_core_of_the_demo_site_stays_small_and_never_loads_the_compile
             assert (await daemon.verb("read", "n.pond.level", "n.pz01.pressure"))[0] == 0
             await until(lambda: len(readings(daemon.batches(), "n.pond.level")) > 25, "half an hour")
             assert memory_mb(daemon.pid, "VmHWM") < MOST_MB
+            ours = {str(run / "control.sock"), str(run / "rules.sock")}
+            assert listening(daemon.pid) == {daemon.listen, *ours}  # as docs/security.md has it
+            assert listening(rules.pid) == set()
             assert not libraries(daemon.pid) & NEVER_IN_THE_CORE
             assert {"numpy", "llvmlite"} <= libraries(rules.pid)  # so that would have been seen
             assert await daemon.stop() == 0

@@ -23,7 +23,7 @@ from tests.system.running import (
     readings,
     until,
 )
-from tests.system.test_limits import memory_mb, sockets
+from tests.system.test_limits import listening, memory_mb, sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -105,6 +105,7 @@ async def test_five_hundred_strangers_at_the_page_are_bounded_and_cost_no_poll(t
     async with page_beside(run, "calm") as (page, daemon, _):
         await until(lambda: readings(daemon.batches(), "n.pond.level"), "the first poll")
         assert "北库" in await _get(page)
+        assert listening(page.pid) == {f"127.0.0.1:{page.port}"}  # as docs/security.md has it
         before, memory = sockets(page.pid), memory_mb(page.pid, "VmRSS")
         slow = [asyncio.create_task(_stranger(page.port)) for _ in range(STRANGERS)]
         for _ in range(3):
