@@ -174,6 +174,7 @@ class _SparkplugLink:
         self._table = table
         self._clock = clock
         self._host_ms = -1
+        self._host_left = False  # since our birth, though it may be back already
         self._seq = 0
         self._born_ms = 0
         self._latest: dict[int, Any] = {}  # by alias: the newest of this connection
@@ -195,6 +196,7 @@ class _SparkplugLink:
                 state = msgspec.json.decode(payload, type=HostState)
                 if state.timestamp >= self._host_ms:  # an older one is of a connection that has ended
                     self._host_ms, self.host_online = state.timestamp, state.online
+                    self._host_left = self._host_left or (self._born_ms > 0 and not state.online)
         except (DecodeError, msgspec.DecodeError) as error:
             log.warning("uplink %s: cannot read what came on %s: %s", self._table.id, topic, error)
         self._news.set()
@@ -228,7 +230,7 @@ class _SparkplugLink:
             raise ConnectionError(str(error)) from None
 
     def _check_host(self) -> None:
-        if self._table.primary_host and not self.host_online:
+        if self._table.primary_host and (self._host_left or not self.host_online):
             raise ConnectionError(f"the primary host {self._table.primary_host} has gone offline")
 
     # -- what we say ---------------------------------------------------------------------------------
