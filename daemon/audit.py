@@ -14,6 +14,7 @@ import msgspec
 
 from daemon.config import File
 from daemon.reading import rfc3339
+from daemon.scrub import MASK
 from daemon.spool import Draft
 from daemon.writer import site_head
 
@@ -97,14 +98,18 @@ class Audit:
 
 
 def site_rows(site: Site) -> dict[str, Any]:
-    """The site file's tables by name (`channel n.pz03.pressure`) as plain data; it holds no passwords."""
+    """The site file's tables by name (`channel n.pz03.pressure`) as plain data; passwords in it are masked.
+
+    Records leave for every platform, and the password that one of them was given is no other's business.
+    """
     rows: dict[str, Any] = {}
     for table in fields(File):
         name = table.metadata.get("key", table.name)
         value = getattr(site, table.name)
         for row in value if isinstance(value, tuple) else (value,):
             title = f"{name} {row.id}" if isinstance(value, tuple) else name
-            rows[title] = msgspec.to_builtins(row)
+            plain = msgspec.to_builtins(row)
+            rows[title] = plain | {key: MASK for key in ("password",) if plain.get(key)}
     return rows
 
 

@@ -139,3 +139,15 @@ def test_no_password_is_among_what_is_recorded(site: Site) -> None:
     text = json.dumps(site_rows(site))
     assert '"password_file"' in text
     assert '"password":' not in text
+
+
+def test_a_stations_password_in_the_site_file_does_not_go_to_every_platform(tmp_path: Path) -> None:
+    path, given = tmp_path / "site.toml", "BEEF"
+    path.write_text(
+        '[site]\nid = "s"\ngateway = "g"\n[[pond]]\nid = "n"\n[[uplink]]\nid = "hydro"\nkind = "sl651"\n'
+        f'address = "10.0.0.9:5001"\ncentre = 1\nstation = "0012345678"\npassword = "{given}"\n'
+        'station_class = "4B"\nelement = []\n'
+    )
+    rows = site_rows(Site.load(path))
+    assert rows["uplink hydro"]["station"] == "0012345678"
+    assert given not in json.dumps(rows)
