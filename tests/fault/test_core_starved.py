@@ -1,4 +1,4 @@
-"""Rows 7, 46, 47, 51 and 54: a core that is killed, hangs, has no descriptors left, or is given much to complain of."""
+"""Rows 7, 46, 47, 51, 52 and 54: a core killed, hung, out of descriptors, besieged, or given much to complain of."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from daemon.http import CONNECTIONS
 from hardware_sim.platform import Platform
 from hardware_sim.receiver import Receiver
 from tests.fault.way import Instruments, settled, site_file, uplink
 from tests.system.running import Daemon, until
+from tests.system.test_limits import memory_mb, sockets, stranger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,6 +29,18 @@ if TYPE_CHECKING:
     from tests.conftest import Figure
 
 WATCHDOG_S = 2.0
+STRANGERS = 500
+HOSTILE = {  # a request to the metrics, and how its answer begins
+    b"GET /metrics HTTP/1.1\r\nX: " + b"a" * 10_000 + b"\r\n\r\n": b"",
+    b"GET /" + b"a" * 80_000 + b" HTTP/1.1\r\n\r\n": b"",
+    b"TRACE /metrics HTTP/1.1\r\n\r\n": b"HTTP/1.1 405 ",
+    b"POST /metrics HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n": b"HTTP/1.1 405 ",
+    b"\x16\x03\x01\x02\x00\x01\r\n\r\n": b"HTTP/1.1 400 ",
+    b"GET http://evil.example/metrics HTTP/1.1\r\n\r\n": b"HTTP/1.1 400 ",
+    b"GET /metrics/../../etc/passwd HTTP/1.1\r\n\r\n": b"HTTP/1.1 404 ",
+    b"GET /%2e%2e/etc/passwd HTTP/1.1\r\n\r\n": b"HTTP/1.1 404 ",
+    b"GET /<script> HTTP/1.1\r\n\r\n": b"HTTP/1.1 404 ",
+}
 RED = 'levels = { rising = true, red = 5.0, hysteresis = 0.1, source = "t", approver = "t" }\n'
 # A line whose poll never ends from the tenth on; its patience is a second.
 HANGING = """
@@ -171,6 +185,60 @@ async def test_a_core_without_descriptors_polls_on(tmp_path: Path, figure: Figur
         assert await core.stop() == 0
     assert receiver.summary().holes == 0
     figure(f"{polls} polls and their batches with none of {count} descriptors free, the same process")
+
+
+@pytest.mark.fault(
+    row=52,
+    fault="strangers besiege the metrics",
+    injected=f"{STRANGERS} connections that begin a request and end none; heads of 10 and 80 kB, bad methods and paths",
+    holds=f"at most {CONNECTIONS} are served at a time, threads and memory bounded, polls go on, well-asked is answered",
+)
+async def test_a_besieged_core_polls_on_and_stays_small(tmp_path: Path, figure: Figure) -> None:
+    async with polled(tmp_path) as (instruments, _, site, _), Daemon(site, tmp_path) as core:
+        await polls_on(instruments)
+        await until(core.metrics, "metrics answer")
+        memory, threads, at_rest = memory_mb(core.pid, "VmRSS"), _threads(core.pid), sockets(core.pid)
+        slow = [
+            asyncio.create_task(stranger(core.listen, b"GET /metr", reads=True)) for _ in range(STRANGERS)
+        ]
+        await asyncio.wait(slow, return_when=asyncio.FIRST_COMPLETED)
+        await until(lambda: sockets(core.pid) <= at_rest + CONNECTIONS, "the others are sent away")
+        most_threads = _threads(core.pid)
+        await polls_on(instruments)
+        borne_s = await asyncio.gather(*slow)
+        for request, begins in HOSTILE.items():
+            answer = await _answered(core.listen, request)
+            assert answer.startswith(begins) if begins else answer == b"", request[:60]
+            assert b"root:" not in answer
+            assert b"<script>" not in answer
+        await until(core.metrics, "metrics answer again")
+        await until(lambda: sockets(core.pid) <= at_rest, "every socket is given back")
+        grown_mb = memory_mb(core.pid, "VmRSS") - memory
+        await polls_on(instruments)
+        assert most_threads <= threads + 1
+        assert grown_mb < 5
+        assert await core.stop() == 0
+    figure(
+        f"{grown_mb:+.1f} MB, {most_threads - threads:+d} threads, the last was gone after {max(borne_s):.1f} s"
+    )
+
+
+def _threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+async def _answered(listen: str, request: bytes) -> bytes:
+    """All that is answered before the connection ends; nothing where it just ends."""
+    host, _, port = listen.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(request)
+        async with asyncio.timeout(20):
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
 
 
 class Flapping(Instruments):
