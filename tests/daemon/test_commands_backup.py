@@ -29,7 +29,8 @@ async def test_a_gateway_restored_from_a_running_ones_backup_is_a_new_stream_and
         file = tmp_path / "gw1.tar.gz"
         async with here.gateway() as daemon:
             await here.grown()
-            secret = next((daemon.store / "keys").glob("*.key"))
+            keys = daemon.store / "keys"
+            (secret,) = await until(lambda: list(keys.glob("*.key")), "the first key")
             private = json.loads(secret.read_bytes())["private"]
             code, said = await daemon.verb("--json", "backup", "--to", str(file))
             assert code == 0, said

@@ -13,6 +13,7 @@ from daemon.commands import main
 from daemon.founding import enrol
 from daemon.scrub import MASK, masked, scrubbed
 from tests.fault.test_site_file import gateway
+from tests.system.running import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +67,7 @@ async def test_no_planted_secret_is_in_the_bundle_of_a_running_gateway(
             'kind = "mqtt"', f'kind = "mqtt"\nusername = "gw1"\npassword_file = "{secrets}/password"', 1
         )
         here.site.write_text(comment + text + person)
-        (key,) = (here.daemon.store / "keys").glob("*.key")
+        (key,) = await until(lambda: list((here.daemon.store / "keys").glob("*.key")), "the first key")
         private = json.loads(key.read_bytes())["private"]
         tls = (secrets / "gw1.key").read_text().splitlines()[1]
         to = tmp_path / "bundle.tar.gz"
