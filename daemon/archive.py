@@ -78,6 +78,8 @@ class Archive:
         """Ascending. A damaged pack stands as one batch without payload and hash, which verifies as bad."""
         while chunk := self._chunk(after):
             upto, found = chunk
+            if upto <= after:  # else it would go round for ever
+                raise apsw.CorruptError(f"what stands behind batch {after} is out of order")
             yield from found
             after = upto
 
