@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from daemon import app, site_watch
+from daemon import app, journal, site_watch
 from daemon.clock import BenchRateRefused
 from daemon.commands.surface import CommandError, load_site
 from daemon.config import SiteFileError
@@ -29,9 +29,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    # The journal stamps what it takes.
-    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(level=logging.INFO, format=f"{stamp}%(levelname)s %(message)s")
+    to = journal.handler(sys.stderr, os.environ.get("JOURNAL_STREAM", ""))
+    logging.basicConfig(level=logging.INFO, handlers=[to])
     site, trouble = _loaded(options)
     for warning in site.warnings:
         log.warning("%s: %s", options.config, warning)
