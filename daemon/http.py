@@ -41,6 +41,7 @@ class Answer:
             "Content-Type": self.content_type,
             "Content-Length": str(len(data)),
             "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # unless it says more
             **self.headers,
             "Connection": "close",
         }

@@ -322,6 +322,21 @@ async def test_every_answer_is_strict_and_sets_no_cookie(tmp_path: Path) -> None
             assert "Access-Control" not in head
 
 
+@pytest.mark.parametrize("first", ["TRACE / HTTP/1.1", "GET <script> HTTP/1.1", "GET /<script> HTTP/1.1"])
+async def test_what_is_refused_is_as_strict_and_repeats_nothing_that_was_sent(
+    tmp_path: Path, first: str
+) -> None:
+    async with served(tmp_path) as port:
+        sent = f"{first}\r\nHost: 127.0.0.1:{port}\r\nCookie: secret\r\n\r\n".encode()
+        answer = await asked(port, sent)
+    assert re.match(r"HTTP/1\.1 40[045] ", answer)
+    assert "default-src 'none'" in answer
+    assert "frame-ancestors 'none'" in answer
+    assert "X-Content-Type-Options: nosniff" in answer
+    assert "script>" not in answer
+    assert "secret" not in answer
+
+
 class Tags(HTMLParser):
     """Every tag and attribute of a page."""
 

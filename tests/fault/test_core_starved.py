@@ -21,7 +21,7 @@ from hardware_sim.platform import Platform
 from hardware_sim.receiver import Receiver
 from tests.fault.way import Instruments, settled, site_file, uplink
 from tests.system.running import Daemon, until
-from tests.system.test_limits import memory_mb, sockets, stranger
+from tests.system.test_limits import memory_mb, sockets, stranger, threads_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -197,13 +197,13 @@ async def test_a_besieged_core_polls_on_and_stays_small(tmp_path: Path, figure: 
     async with polled(tmp_path) as (instruments, _, site, _), Daemon(site, tmp_path) as core:
         await polls_on(instruments)
         await until(core.metrics, "metrics answer")
-        memory, threads, at_rest = memory_mb(core.pid, "VmRSS"), _threads(core.pid), sockets(core.pid)
+        memory, threads, at_rest = memory_mb(core.pid, "VmRSS"), threads_of(core.pid), sockets(core.pid)
         slow = [
             asyncio.create_task(stranger(core.listen, b"GET /metr", reads=True)) for _ in range(STRANGERS)
         ]
         await asyncio.wait(slow, return_when=asyncio.FIRST_COMPLETED)
         await until(lambda: sockets(core.pid) <= at_rest + CONNECTIONS, "the others are sent away")
-        most_threads = _threads(core.pid)
+        most_threads = threads_of(core.pid)
         await polls_on(instruments)
         borne_s = await asyncio.gather(*slow)
         for request, begins in HOSTILE.items():
@@ -211,6 +211,7 @@ async def test_a_besieged_core_polls_on_and_stays_small(tmp_path: Path, figure: 
             assert answer.startswith(begins) if begins else answer == b"", request[:60]
             assert b"root:" not in answer
             assert b"<script>" not in answer
+            assert not answer or b"frame-ancestors 'none'" in answer
         await until(core.metrics, "metrics answer again")
         await until(lambda: sockets(core.pid) <= at_rest, "every socket is given back")
         grown_mb = memory_mb(core.pid, "VmRSS") - memory
@@ -221,10 +222,6 @@ async def test_a_besieged_core_polls_on_and_stays_small(tmp_path: Path, figure: 
     figure(
         f"{grown_mb:+.1f} MB, {most_threads - threads:+d} threads, the last was gone after {max(borne_s):.1f} s"
     )
-
-
-def _threads(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 async def _answered(listen: str, request: bytes) -> bytes:

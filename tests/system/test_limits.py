@@ -65,6 +65,10 @@ def sockets(pid: int) -> int:
     return count
 
 
+def threads_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
 def listening(pid: int) -> set[str]:
     """Where a process listens: host:port, or the path of a Unix socket. proc_net(5)."""
     opened = set()

@@ -23,7 +23,7 @@ from tests.system.running import (
     readings,
     until,
 )
-from tests.system.test_limits import listening, memory_mb, sockets
+from tests.system.test_limits import listening, memory_mb, sockets, threads_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -107,9 +107,11 @@ async def test_five_hundred_strangers_at_the_page_are_bounded_and_cost_no_poll(t
         assert "北库" in await _get(page)
         assert listening(page.pid) == {f"127.0.0.1:{page.port}"}  # as docs/security.md has it
         before, memory = sockets(page.pid), memory_mb(page.pid, "VmRSS")
+        threads = threads_of(page.pid)
         slow = [asyncio.create_task(_stranger(page.port)) for _ in range(STRANGERS)]
         for _ in range(3):
             assert "北库" in await _get(page)
+        assert threads_of(page.pid) <= threads + 1  # one more may look at the store
         await asyncio.gather(*slow)
         await until(lambda: sockets(page.pid) <= before, "every socket is given back")
         assert memory_mb(page.pid, "VmRSS") < memory + 15
