@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from daemon.journal import message_id
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/messages.md"
 LOUD = {"log.warning", "log.error", "log.critical", "log.exception"}
@@ -33,7 +35,11 @@ def said(tree: ast.AST) -> set[str]:
 
 
 def listed() -> list[str]:
-    return re.findall(r"^\| `([^`]+)` \| [^|]+ \| [^|]+ \|$", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([^`]+)` \| [^|]+ \| [^|]+ \| `([0-9a-f]{32})` \|$", PAGE.read_text(), re.MULTILINE
+    )
+    assert all(message_id(text) == id_ for text, id_ in rows)
+    return [text for text, _ in rows]
 
 
 def test_every_message_that_asks_for_attention_has_its_cause_and_remedy_and_no_other_has() -> None:

@@ -5,6 +5,7 @@ The longer part, and a bare Debian, are in `test_container_long.py`, run by `mak
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ def test_the_package_starts_both_services_now_and_with_the_gateway(gateway: Gate
     owner = gateway.says("stat", "--format=%U %a", "/proc/1", f"/proc/{gateway.pid()}").splitlines()
     assert [each.split()[0] for each in owner] == ["root", "pondwatch"]
     assert gateway.says("stat", "--format=%U:%G %a", "/etc/pondwatch/secrets") == "root:root 700"
+    entries = gateway.says("journalctl", "--no-pager", "--output=json", "--unit", CORE).splitlines()
+    ours = [each for each in map(json.loads, entries) if str(each.get("LOGGER", "")).startswith("daemon.")]
+    assert ours, entries
+    assert all(re.fullmatch("[0-9a-f]{32}", each["MESSAGE_ID"]) for each in ours)
     read = gateway.run("pondwatch", "read", "n.pond.level").stdout
     assert re.match(r"n\.pond\.level  \S+ m  good", read), read
 
