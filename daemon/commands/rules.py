@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daemon import journal
 from daemon.commands.surface import load_site
 from edge_rules.advice import worker
 
@@ -19,6 +22,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """As a unit systemd names the folders; as a child of the core they lie in the store's."""
+    to = journal.handler(sys.stderr, os.environ.get("JOURNAL_STREAM", ""))
+    logging.basicConfig(level=logging.INFO, handlers=[to])
     state = _folder("STATE_DIRECTORY") or load_site(options).store_folder / "rules"
     cache = _folder("CACHE_DIRECTORY") or state / "kernels"
     for folder in (state, cache):
