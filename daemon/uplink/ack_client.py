@@ -31,6 +31,24 @@ _QUIET: Final = logging.getLogger("daemon.uplink.paho")  # what matters is raise
 _QUIET.setLevel(logging.CRITICAL + 1)
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _heed_cancellation() -> None:
+    """End the task that was told to end while it waited in aiomqtt.
+
+    `asyncio.wait_for`, with which aiomqtt waits, loses a cancellation that comes in the same turn of the loop
+    as what it waits for, until Python 3.12; an uplink would then never end.
+
+    Raises:
+        CancelledError: it was.
+    """
+    if _is_cancelled():
+        raise asyncio.CancelledError
+
+
 class AckClient(aiomqtt.Client):
     """One connection.
 
@@ -70,7 +88,11 @@ class AckClient(aiomqtt.Client):
             await super().__aenter__()
         except BaseException:
             self._abandon()
+            _heed_cancellation()
             raise
+        if _is_cancelled():
+            self._abandon()
+        _heed_cancellation()
         self._disconnected.add_done_callback(lambda _: self._on_lost())
         return self
 

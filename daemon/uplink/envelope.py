@@ -10,7 +10,7 @@ into one of the closed list of requests below or not at all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -102,7 +102,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
     seq: int
     request: str
-    signature: str
+    signature: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]  # nothing else means the same bytes
 
 
 T = TypeVar("T")

@@ -26,6 +26,7 @@ from daemon.clock import Clock
 from daemon.config import UplinkTable
 from daemon.seal import verify
 from daemon.spool import Draft, Spool
+from daemon.uplink.ack_client import AckClient
 from daemon.uplink.mqtt import MqttUplink, Status
 from hardware_sim.ports import free_port
 
@@ -599,3 +600,30 @@ async def test_tls_that_cannot_be_trusted_is_no_connection_and_says_why(
         assert not uplink.connected
     assert why in uplink._trouble
     assert uplink.counters.sent == 0
+
+
+@pytest.mark.parametrize("answer", ["CONNACK", "closed"])
+async def test_a_cancellation_in_the_same_turn_as_the_brokers_answer_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def connecting(client: aiomqtt.Client) -> aiomqtt.Client:
+        await asyncio.wait_for(answered, 10)  # as aiomqtt waits
+        return client
+
+    monkeypatch.setattr(aiomqtt.Client, "__aenter__", connecting)
+
+    async def stay() -> None:
+        async with AckClient("127.0.0.1", 1, on_message=lambda _, __: None, on_lost=lambda: None):
+            await asyncio.sleep(3600)
+
+    task = asyncio.create_task(stay())
+    await asyncio.sleep(0.01)
+    if answer == "CONNACK":
+        answered.set_result(None)
+    else:
+        answered.set_exception(aiomqtt.MqttError("closed before CONNACK"))
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
