@@ -6,6 +6,7 @@ SCENARIO ?= storm
 SECONDS ?=
 PAGE    ?=
 COUNT   ?=
+JOBS    ?= 2
 
 .PHONY: demo test check audit bench scoreboard faults campaign package container screenshots lock clean setup
 .DEFAULT_GOAL := demo
@@ -24,8 +25,9 @@ setup: .venv/ready
 demo: setup
 	@$(BIN)/python -m hardware_sim.demo --scenario $(SCENARIO) --speed $(SPEED) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PAGE),--page $(PAGE))
 
+# Two files of tests at a time: most of their time they wait. JOBS=0 is one after the other.
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup
 	@$(BIN)/ruff format --check .
