@@ -174,6 +174,7 @@ class Spool:
             await loop.run_in_executor(thread, source.start)
             spool = cls(source, thread, on_commit_s, on_gap)
             chores = asyncio.create_task(spool._chores(), name="spool chores")
+            chores.add_done_callback(_say_if_it_failed)
             try:
                 yield spool
             finally:
@@ -399,6 +400,11 @@ class Spool:
     def _stop_waiting(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
+
+
+def _say_if_it_failed(chores: asyncio.Task[Never]) -> None:
+    if not chores.cancelled() and (error := chores.exception()) is not None:
+        log.critical("the store is not tended any more: %r; restart the core", error)
 
 
 class News:

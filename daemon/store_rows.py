@@ -7,6 +7,7 @@ difference. What is read is held against its hash, so that rotten bytes never le
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from heapq import merge
@@ -188,7 +189,11 @@ class StoreRows:
     def _mono_of(self, seq: int) -> int:
         """The monotonic stamp of a batch that was just read."""
         row = self._row("SELECT mono_ns FROM batch WHERE seq = ?", seq)
-        return int(row[0]) if row else self._unpacked[2][seq]
+        if row:
+            return int(row[0])
+        if seq not in self._unpacked[2]:  # a chunk of batches may reach over several packs
+            deque(self._packed(seq, seq), maxlen=0)
+        return self._unpacked[2][seq]
 
     def time_of(self, seq: int) -> int | None:
         """When `seq`, or the first batch after it, was taken (ns, UTC)."""
