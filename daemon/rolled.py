@@ -111,14 +111,16 @@ class RolledUpLevels:
 
     def _live(self, pond: str, section: str) -> tuple[int, int] | None:
         """How many of a section's armed monitoring points can be seen, and how many are needed."""
+        needed = self._needed.get((pond, section))
+        if needed is None:  # of each reading of a channel without a section
+            return None
         points: dict[tuple[str, str], bool] = {}
         for watch in self._watches:
             table = watch.table
             if (table.pond, table.section) == (pond, section) and table.item not in NOT_ROLLED_UP:
                 key = (table.item, watch.point)
                 points[key] = points.get(key, False) or not watch.dead
-        needed = self._needed.get((pond, section))
-        return (sum(points.values()), needed) if points and needed is not None else None
+        return (sum(points.values()), needed) if points else None
 
     def observe_section(self, watch: Watch, time_ns: int) -> Alarm | None:
         """A section that went blind raises urgency, never a colour."""
