@@ -1,8 +1,8 @@
 """Where Numba keeps what it compiled, and whether that can be trusted.
 
-The folder is named after the kernels' bytes and Numba's version, so an upgrade never meets stale code. A
-manifest with the hash of every file is written when the kernels have run, and taken away before they run
-the next time: a file damaged by a power cut, or a compiled kernel that kills the process, is met by a
+The folder is named after the bytes of all kernels and Numba's version, so an upgrade never meets stale
+code. A manifest with the hash of every file is written when the kernels have run, and taken away before they
+run the next time: a file damaged by a power cut, or a compiled kernel that kills the process, is met by a
 fresh compilation (about eight seconds) instead of a crash loop. The folder is 0700: it holds pickles, which
 are code.
 """
@@ -17,12 +17,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 _MANIFEST = "manifest.json"
+_KERNELS = Path(__file__).with_name("kernels")
+
+
+def fingerprint(kernels: Path = _KERNELS) -> str:
+    """SHA-256, in hex, over Numba's version and the name and bytes of every file of the kernels."""
+    files = sorted(kernels.glob("*.py"))
+    each = [hashlib.sha256(file.name.encode() + b"\0" + file.read_bytes()).digest() for file in files]
+    return hashlib.sha256(version("numba").encode() + b"".join(each)).hexdigest()
 
 
 def folder_for(cache_dir: Path) -> Path:
     """The cache folder of these kernels under this Numba."""
-    kernels = Path(__file__).with_name("kernels.py").read_bytes()
-    return cache_dir / f"numba-{hashlib.sha256(kernels + version('numba').encode()).hexdigest()}"
+    return cache_dir / f"numba-{fingerprint()}"
 
 
 def open_cache(cache_dir: Path) -> Path:

@@ -1,4 +1,4 @@
-/* The benchmark's twin of edge_rules/advice/kernels.py `step` with Hampel and trend armed: gate, outlier of the
+/* The benchmark's twin of edge_rules/advice/kernels/sample.py `step` with Hampel and trend armed: gate, outlier of the
  * trailing window of eleven, robust local linear trend. Written from the same definitions, to compare speed. */
 #include <math.h>
 #include <stdint.h>
