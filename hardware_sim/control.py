@@ -5,8 +5,8 @@
     {"do": "relays"}                                         which contacts are closed
     {"do": "facts"}                                          what bench.json says
     {"do": "fault", "target": "rs485-1/192", "fault": "late 0.5"}
-    {"do": "platform", "away_s": 20}                         also "receipts", "acks": true | false,
-    "refuse": reason code
+    {"do": "platform", "away_s": 20}                         also "receipts", "acks", "keeps":
+    true | false, "refuse": reason code
 
 An answer is an object; one with `error` says in a sentence what was wrong with the request.
 """
@@ -67,6 +67,7 @@ class _Misbehave(_Request, frozen=True, tag="platform"):
     away_s: Annotated[float, msgspec.Meta(gt=0.0, le=86_400.0)] | None = None
     receipts: bool | None = None
     acks: bool | None = None
+    keeps: bool | None = None
     refuse: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
 
     def obey(self, bench: Bench) -> Any:
@@ -75,6 +76,8 @@ class _Misbehave(_Request, frozen=True, tag="platform"):
             platform.receipts = self.receipts
         if self.acks is not None:
             platform.acks = self.acks
+        if self.keeps is not None:
+            platform.keeps = self.keeps
         if self.refuse is not None:
             platform.refuse = self.refuse
         if self.away_s is not None:
@@ -83,6 +86,7 @@ class _Misbehave(_Request, frozen=True, tag="platform"):
             "here": platform.here,
             "receipts": platform.receipts,
             "acks": platform.acks,
+            "keeps": platform.keeps,
             "refuse": platform.refuse,
         }
 

@@ -1,7 +1,7 @@
 """The receiving platform: the receiver's judgement over the broker's transport, and its bad days.
 
 It can go away (listener and connections closed), withhold receipts, refuse what is published with a reason
-code, and take without ever acknowledging.
+code, take without ever acknowledging, and acknowledge without keeping.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Platform:
     Attributes:
         refuse: PUBACK reason code for all a gateway publishes (0x87, 0x97, ...); 0 takes it.
         acks: False takes and stores, and never sends a PUBACK.
+        keeps: False sends a PUBACK and stores nothing.
         receipts: False keeps receipts back; they are sent when it is True again.
     """
 
@@ -47,7 +48,7 @@ class Platform:
     ) -> None:
         self.receiver = receiver
         self.refuse = 0
-        self.acks = True
+        self.acks = self.keeps = True
         self.receipts = True
         self._broker = Broker(
             self._published,
@@ -100,7 +101,7 @@ class Platform:
         payload = _plain(message)
         if payload is None:
             return mqtt.Reason.PAYLOAD_INVALID
-        code = self.receiver.take(message.topic, payload)
+        code = self.receiver.take(message.topic, payload) if self.keeps else mqtt.Reason.SUCCESS
         return code if self.acks else None
 
     async def _tick(self) -> None:

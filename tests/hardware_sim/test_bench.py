@@ -97,7 +97,13 @@ async def test_the_control_socket_answers_each_line_in_order(tmp_path: Path) -> 
         )
         assert answers[0] == {"target": "rs485-1/192", "fault": "silent"}
         assert all(list(answer) == ["error"] for answer in answers[1:5])
-        assert answers[5] == {"here": True, "receipts": True, "acks": False, "refuse": 135}
+        assert answers[5] == {
+            "here": True,
+            "receipts": True,
+            "acks": False,
+            "keeps": True,
+            "refuse": 135,
+        }
         assert bench.platform.refuse == 135
 
 

@@ -162,13 +162,15 @@ class Bench(Program):
 class Daemon(Program):
     """`pondwatch run` on a site file; ready when its control socket and its metrics answer."""
 
+    module = "daemon.commands"
+
     def __init__(self, site: Path, run_dir: Path, clock: str = "", **environment: str) -> None:
         run_dir.mkdir(exist_ok=True)
         text = site.read_text()
         self.store = Path(_value(text, "path"))
         self.listen = _value(text, "listen")
         self._run_dir = run_dir
-        self._front = [sys.executable, "-m", "daemon.commands", "--config", str(site)]
+        self._front = [sys.executable, "-m", self.module, "--config", str(site)]
         self._for_verbs = {**os.environ, "PONDWATCH_RUN": str(run_dir)}
         environment |= {"PONDWATCH_RUN": str(run_dir), "PONDWATCH_BENCH_CLOCK": clock}
         super().__init__([*self._front, "run"], run_dir / "daemon.log", environment)

@@ -39,28 +39,30 @@ pytestmark = [
 
 
 class Server(Program):
-    """An sshd of our own, for one key and nothing but SFTP."""
+    """An sshd of our own, for one key and nothing but SFTP; a second one of a folder has the same keys."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: str = "") -> None:
         self.port = free_port()
         self.inbox = folder / "inbox"
-        self.inbox.mkdir()
+        self.inbox.mkdir(exist_ok=True)
         for name in ("host", "strange", "ours"):
-            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-            subprocess.run(command, check=True)
+            if not (folder / name).exists():
+                command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+                subprocess.run(command, check=True)
         for known, key in (("known_hosts", "host"), ("wrong_hosts", "strange")):
             public = (folder / f"{key}.pub").read_text()
-            (folder / known).write_text(f"[127.0.0.1]:{self.port} {public}")
+            with (folder / known).open("a") as lines:
+                lines.write(f"[127.0.0.1]:{self.port} {public}")
         (folder / "authorized").write_text((folder / "ours.pub").read_text())
-        config = folder / "sshd_config"
+        config = folder / f"sshd_config_{self.port}"
         config.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
             f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n"
-            f"Subsystem sftp {SERVER}\nForceCommand {SERVER}\n"
+            f"Subsystem sftp {SERVER}\nForceCommand {SERVER} {options}\n"
         )
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # where sshd separates its privileges
-        super().__init__([str(SSHD), "-D", "-e", "-f", str(config)], folder / "sshd.log")
+        super().__init__([str(SSHD), "-D", "-e", "-f", str(config)], folder / f"sshd_{self.port}.log")
 
     async def start(self) -> None:
         await super().start()
