@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -236,6 +237,8 @@ class _Core:
             )
             self._notifier.ready(f"{len(site.channels)} channels on {len(lines)} lines")
             await asyncio.to_thread(site_watch.keep, site, site_watch.folder(self._run_dir))
+            gc.collect()
+            gc.freeze()  # what is here now stays: no later collection goes through it again
             await self._until_stopped(state)
             self._notifier.stopping()
             await _cancelled(first)

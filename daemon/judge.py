@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edge_rules.law.levels import Levels, Transition
     from edge_rules.law.water import OperatingLimit
 
+_BAD = int(Quality.NO_REPLY)
 STATE = "level:"  # prefix of a channel's judge among the stored states
 
 
@@ -72,7 +73,11 @@ class Judge:
         values, qualities = frame.values, frame.qualities
         for at, watch in self._by_group[id(group)]:
             judge = watch.judge
-            if not qualities[at] and judge.calm_low <= values[at] <= judge.calm_high and not watch.look:
+            if not qualities[at] and judge.calm_low <= values[at] <= judge.calm_high:
+                if watch.look:
+                    alarms += self._seen(watch, frame.time_ns, values[at])
+                continue
+            if watch.dead and qualities[at] >= _BAD:  # and has been told
                 continue
             alarms += self._look(watch, frame.time_ns, values[at], Quality(qualities[at]))
         return alarms
@@ -174,9 +179,9 @@ class Judge:
     # -- beyond the calm band ------------------------------------------------------------------------
 
     def _look(self, watch: Watch, time_ns: int, value: float, quality: Quality) -> list[Alarm]:
-        self._moved.add(STATE + watch.table.id)
         if quality.is_bad or quality in NO_EVIDENCE:
             return self._blinded(watch, time_ns, quality)
+        self._moved.add(STATE + watch.table.id)
         measured, watch.value = watch.judge.measured, value
         transition = watch.judge.judge(time_ns, value, certain=quality == Quality.GOOD)
         alarms: list[Alarm | None] = []
@@ -186,11 +191,22 @@ class Judge:
             alarms = [self._seen_again(watch, time_ns, value)]
         elif watch.judge.measured < measured == Level.RED:
             alarms = [self._held(watch, value)]
-        watch.look, watch.known = False, True
-        if watch.dead:
-            watch.dead = False
-            alarms.append(self._rolled.observe_section(watch, time_ns))
+        alarms.append(self._no_longer_dead(watch, time_ns))
         return [alarm for alarm in alarms if alarm is not None]
+
+    def _seen(self, watch: Watch, time_ns: int, value: float) -> list[Alarm]:
+        """A calm value after one that was missing, or after a restart: what is held is known again."""
+        watch.value = value
+        told = [self._seen_again(watch, time_ns, value)] if watch.judge.level and not watch.known else []
+        told.append(self._no_longer_dead(watch, time_ns))
+        return [alarm for alarm in told if alarm is not None]
+
+    def _no_longer_dead(self, watch: Watch, time_ns: int) -> Alarm | None:
+        watch.look, watch.known = False, True
+        if not watch.dead:
+            return None
+        watch.dead = False
+        return self._rolled.observe_section(watch, time_ns)
 
     def _blinded(self, watch: Watch, time_ns: int, quality: Quality) -> list[Alarm]:
         """A level whose channel can no longer be seen stays, and is said to be unknown."""

@@ -1,9 +1,9 @@
 """Many settled batches in one zstd frame, and their exact bytes back.
 
-JSON of readings repeats everything but its numbers. So payloads of the same shape are taken apart: the text
-between the numbers once, and each number's column over time, which compresses far better than the rows it
-came from. A column whose numbers are long becomes float64, its bytes in eight planes, but only where Python
-writes each of them back as the very same text.
+JSON of readings repeats everything but its numbers and times. So payloads of the same shape are taken apart:
+the text between them once, and the column of each over time, which compresses far better than the rows it
+came from. A column whose numbers are long becomes float64, its bytes in eight planes, but only where they are
+written back as the very same text.
 
 `prev`, 64 hexadecimal digits that no compressor can shorten, is left out where the batch before stands in the
 same pack: it is that batch's hash. As each hash rests on the one before, a pack is whole if and only if its
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,9 +30,14 @@ MOST_BATCHES = 256
 MOST_BYTES = 1 << 20  # of payloads in one pack: what unpacking one batch costs in memory
 _LONG_DIGITS = 10  # shorter numbers stay text: eight planes would be larger
 _PREV = re.compile(rb'^(\{"v":1,"mode":"[a-z]+","stream":"[0-9A-Za-z-]+","seq":\d+,"prev":")([0-9a-f]{64})"')
-_NUMBER = re.compile(rb"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
+# A value that is a number or a time, found by its first character: whatever it is, it comes back as it was.
+_NUMBER = re.compile(rb'([-0-9](?<=[:"\[,].)[-+.0-:TZe]*)')
 _HOLE = b"\0"  # stands for a number; never in JSON
 _BREAK = b"\n"  # likewise: our JSON has no white space between members, and strings escape it
+_PLAIN = re.compile(rb"[-.\n0-9]+")
+_FLOATS = msgspec.json.Decoder(list[float])
+
+_Written = Callable[[list[float]], list[bytes]]
 
 
 class Damaged(Exception):
@@ -113,22 +120,32 @@ def unpack(frame: bytes, last_hash: bytes) -> list[Row]:
             raise Damaged("a pack is no longer bytes")
         raw = zstandard.ZstdDecompressor().decompress(frame, max_output_size=64 * MOST_BYTES)
         packed = msgspec.msgpack.decode(raw, type=_Packed)
-        tables = [
-            zip(*(_numbers(data, i in long) for i, data in enumerate(columns)), strict=True)
-            for columns, long in zip(packed.columns, packed.planes, strict=True)
-        ]
-        texts = [text.split(_HOLE) for text in packed.texts]
-        rows, digest = [], b""
-        for fields, shape in zip(packed.rows, packed.shapes, strict=True):
-            prev = packed.prevs.get(fields[0], digest)
-            payload = _filled(texts[shape], next(tables[shape]), prev)
-            digest = sha256(payload).digest()
-            rows.append(Row(*fields, payload))
+        for written in (_written, _written_by_python):
+            rows, digest = _rows(packed, written)
+            if digest == last_hash:
+                return rows
     except (zstandard.ZstdError, msgspec.DecodeError, ValueError, IndexError, StopIteration) as error:
         raise Damaged(f"a pack cannot be read: {error}") from error
-    if digest != last_hash:
-        raise Damaged("a pack yields other bytes than were packed")
-    return rows
+    raise Damaged("a pack yields other bytes than were packed")
+
+
+def _rows(packed: _Packed, written: _Written) -> tuple[list[Row], bytes]:
+    """The rows, and the hash of the last payload."""
+    tables = []
+    for columns, planes in zip(packed.columns, packed.planes, strict=True):
+        long = set(planes)
+        numbers = (
+            _numbers(data, written) if i in long else data.split(_BREAK) for i, data in enumerate(columns)
+        )
+        tables.append(zip(*numbers, strict=True))
+    texts = [text.split(_HOLE) for text in packed.texts]
+    rows, digest = [], b""
+    for fields, shape in zip(packed.rows, packed.shapes, strict=True):
+        prev = packed.prevs.get(fields[0], digest)
+        payload = _filled(texts[shape], next(tables[shape]), prev)
+        digest = sha256(payload).digest()
+        rows.append(Row(*fields, payload))
+    return rows, digest
 
 
 def _filled(texts: Sequence[bytes], numbers: Sequence[bytes], prev: bytes) -> bytes:
@@ -142,17 +159,29 @@ def _filled(texts: Sequence[bytes], numbers: Sequence[bytes], prev: bytes) -> by
 def _column(numbers: Sequence[bytes]) -> tuple[bytes, bool]:
     """One number of each payload, as lines of text or, where that is shorter, as planes of float64."""
     text = _BREAK.join(numbers)
-    if len(text) > (_LONG_DIGITS + 1) * len(numbers):
-        values = [float(number) for number in numbers]
-        if [repr(value).encode() for value in values] == list(numbers):
-            data = array("d", values).tobytes()
-            return b"".join(data[i::8] for i in range(8)), True
+    if len(text) > (_LONG_DIGITS + 1) * len(numbers) and _PLAIN.fullmatch(text):
+        with suppress(msgspec.DecodeError):  # no number after all: a serial number, with hyphens
+            values = _FLOATS.decode(b"[%b]" % text.replace(_BREAK, b","))
+            if _written(values) == list(numbers):
+                data = array("d", values).tobytes()
+                return b"".join(data[i::8] for i in range(8)), True
     return text, False
 
 
-def _numbers(data: bytes, is_planes: bool) -> list[bytes]:  # noqa: FBT001 -- which of two forms it has
-    if not is_planes:
-        return data.split(_BREAK)
-    count = len(data) // 8
-    values = array("d", bytes(data[i % 8 * count + i // 8] for i in range(8 * count)))
+def _numbers(planes: bytes, written: _Written) -> list[bytes]:
+    """The numbers of a column of planes."""
+    count = len(planes) // 8
+    data = bytearray(8 * count)
+    for i in range(8):
+        data[i::8] = planes[i * count : (i + 1) * count]
+    return written(array("d", bytes(data)).tolist())
+
+
+def _written(values: list[float]) -> list[bytes]:
+    """As the payloads have them, which msgspec wrote."""
+    return msgspec.json.encode(values)[1:-1].split(b",")
+
+
+def _written_by_python(values: list[float]) -> list[bytes]:
+    """Should a later msgspec write them otherwise: the shortest digits, without exponent, are the same."""
     return [repr(value).encode() for value in values]

@@ -50,7 +50,16 @@ class RolledUpLevels:
 
     def __init__(self, site: Site, book: AlarmBook, watches: Sequence[Watch]) -> None:
         self._book = book
-        self._watches = watches
+        # A reading looks at its own pond, item or section alone, however many there are.
+        self._of_pond: dict[str, list[Watch]] = {pond.id: [] for pond in site.ponds}
+        self._of_item: dict[tuple[str, str], list[Watch]] = {}
+        self._of_section: dict[tuple[str, str], list[Watch]] = {}
+        for watch in watches:
+            table = watch.table
+            if table.item not in NOT_ROLLED_UP:
+                self._of_pond[table.pond].append(watch)
+                self._of_item.setdefault((table.pond, table.item), []).append(watch)
+                self._of_section.setdefault((table.pond, table.section), []).append(watch)
         self._counts = {
             pond.id: Counts(
                 pond.rollup.blue_to_yellow, pond.rollup.yellow_to_orange, pond.rollup.orange_to_red
@@ -67,8 +76,7 @@ class RolledUpLevels:
         """The levels of the pond and its items anew."""
         channels = [
             ChannelLevel(watch.table.item, watch.point, watch.judge.level, known=watch.known)
-            for watch in self._watches
-            if watch.table.pond == pond and watch.table.item not in NOT_ROLLED_UP
+            for watch in self._of_pond[pond]
         ]
         rolled = roll_up(pond, channels, self._counts[pond])
         self.ponds[pond] = rolled.pond.level
@@ -102,9 +110,8 @@ class RolledUpLevels:
     def _points(self, pond: str, item: str) -> Mapping[str, int]:
         """How many monitoring points of an item stand at each level, worst first."""
         points: dict[str, Level] = {}
-        for watch in self._watches:
-            if (watch.table.pond, watch.table.item) == (pond, item):
-                points[watch.point] = max(points.get(watch.point, Level.NONE), watch.judge.level)
+        for watch in self._of_item[pond, item]:
+            points[watch.point] = max(points.get(watch.point, Level.NONE), watch.judge.level)
         return {each.text: list(points.values()).count(each) for each in sorted(Level, reverse=True) if each}
 
     # -- sections ------------------------------------------------------------------------------------
@@ -115,11 +122,9 @@ class RolledUpLevels:
         if needed is None:  # of each reading of a channel without a section
             return None
         points: dict[tuple[str, str], bool] = {}
-        for watch in self._watches:
-            table = watch.table
-            if (table.pond, table.section) == (pond, section) and table.item not in NOT_ROLLED_UP:
-                key = (table.item, watch.point)
-                points[key] = points.get(key, False) or not watch.dead
+        for watch in self._of_section.get((pond, section), ()):
+            key = (watch.table.item, watch.point)
+            points[key] = points.get(key, False) or not watch.dead
         return (sum(points.values()), needed) if points else None
 
     def observe_section(self, watch: Watch, time_ns: int) -> Alarm | None:

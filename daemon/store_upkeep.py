@@ -63,20 +63,19 @@ class StoreUpkeep(StoreRows):
 
         Returns how many batches; 0 when too few are there, so it is called again until then.
         """
-        with self._sure():
-            found = list(self._db.execute(_LOOSE, (self.last_seq, packs.MOST_BATCHES)))
         group: list[packs.Row] = []
         size, full = 0, False
-        for *fields, digest in found:
-            row = packs.Row(*fields)
-            if not _sound(row, digest):
-                self._found_damage(row.seq, row.seq, row.time_ns, row.time_ns, row.records)
-                continue
-            full = size >= packs.MOST_BYTES or (bool(group) and row.seq - group[0].seq >= _PACK_SPAN)
-            if full or not (row.time_ns < cold_before_ns or self._everywhere(row.seq, row.seq)):
-                break
-            group.append(row)
-            size += len(row.payload)
+        with self._sure():  # row by row: as many as one pack may hold can be many times its size
+            for *fields, digest in self._db.execute(_LOOSE, (self.last_seq, packs.MOST_BATCHES)):
+                row = packs.Row(*fields)
+                if not _sound(row, digest):
+                    self._found_damage(row.seq, row.seq, row.time_ns, row.time_ns, row.records)
+                    continue
+                full = size >= packs.MOST_BYTES or (bool(group) and row.seq - group[0].seq >= _PACK_SPAN)
+                if full or not (row.time_ns < cold_before_ns or self._everywhere(row.seq, row.seq)):
+                    break
+                group.append(row)
+                size += len(row.payload)
         if not group or not (full or len(group) >= _PACK_LEAST):
             return 0
         self._put_pack(group, packs.pack(group))

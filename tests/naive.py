@@ -285,3 +285,38 @@ def weighted_fit(rows: list[list[float]], targets: list[float], weights: list[fl
     root = np.sqrt(np.array(weights))
     found, *_ = np.linalg.lstsq(np.array(rows) * root[:, None], np.array(targets) * root, rcond=None)
     return np.asarray(found)
+
+
+@dataclass(frozen=True)
+class Armed:
+    """An armed channel as the roll-up sees it; `level` 0..4."""
+
+    pond: str
+    section: str
+    item: str
+    point: str
+    level: int
+    seen: bool
+
+
+NO_ITEMS = ("weather", "health")
+
+
+def live_points(channels: list[Armed], pond: str, section: str) -> int:
+    """Distinct monitoring points of a section of which at least one channel is seen."""
+    return len(
+        {
+            (each.item, each.point)
+            for each in channels
+            if each.pond == pond and each.section == section and each.item not in NO_ITEMS and each.seen
+        }
+    )
+
+
+def points_at(channels: list[Armed], pond: str, item: str, level: int) -> int:
+    """Distinct monitoring points of an item whose highest channel stands at `level`."""
+    mine = [each for each in channels if each.pond == pond and each.item == item]
+    return sum(
+        max(each.level for each in mine if each.point == point) == level
+        for point in {each.point for each in mine}
+    )

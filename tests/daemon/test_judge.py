@@ -8,18 +8,24 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from daemon import reasons
 from daemon.alarms import Alarm, AlarmBook, NotAllowed
 from daemon.channels import Channels, Source
 from daemon.config import ChannelTable, File, Pond, Section, Site, SiteTable
 from daemon.judge import Judge
 from drivers.sample import NO_EVIDENCE, Block, Frame, Quality
 from edge_rules.law.levels import Level, Levels
+from edge_rules.law.rollup import ChannelLevel, roll_up
+from tests import naive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from daemon.alarms import Deed
+    from daemon.config import Item
 
 S = 1_000_000_000
 LEVELS = Levels(rising=True, blue=1.0, yellow=2.0, orange=3.0, red=4.0, hysteresis=0.1, hold_s=60, source="t")
@@ -301,3 +307,88 @@ def test_a_section_that_goes_blind_raises_urgency_and_never_a_colour() -> None:
     seen = bench.see(0.0)[0]
     assert (seen.kind, seen.condition) == ("advice", "gone")
     assert bench.judge.blind_sections("n") == []
+
+
+# -- only its own pond, item and section are looked at, and nothing is missed ----------------------------
+
+ITEMS = ("phreatic-line", "displacement", "weather")
+SITES = st.lists(
+    st.tuples(
+        st.sampled_from("nm"), st.sampled_from(("1-1", "2-2", "")), st.sampled_from(ITEMS), st.integers(1, 4)
+    ),
+    min_size=1,
+    max_size=14,
+)
+VALUES = st.sampled_from((0.0, 1.5, 2.5, 3.5, 4.5, nan))
+QUICK = Levels(rising=True, blue=1.0, yellow=2.0, orange=3.0, red=4.0, hysteresis=0.1, hold_s=0, source="t")
+
+
+@given(
+    site=SITES,
+    scans=st.lists(st.lists(st.tuples(VALUES, st.booleans()), min_size=14, max_size=14), max_size=6),
+)
+def test_what_is_rolled_up_is_what_a_look_over_every_channel_finds(
+    site: list[tuple[str, str, str, int]], scans: list[list[tuple[float, bool]]]
+) -> None:
+    tables = tuple(
+        ChannelTable(
+            id=f"c{n}",
+            unit="m",
+            item=cast("Item", item),
+            pond=pond,
+            section=section,
+            monitoring_point=f"P{point}",
+            source=f"d.x{n}",
+            levels=QUICK,
+        )
+        for n, (pond, section, item, point) in enumerate(site)
+    )
+    sections = tuple(Section(id=name, pond=pond, live_at_least=2) for pond in "nm" for name in ("1-1", "2-2"))
+    ponds = (Pond(id="n"), Pond(id="m"))
+    file = File(site=SiteTable(id="s", gateway="g"), ponds=ponds, sections=sections, channels=tables)
+    block = Block("d", "b", tuple(f"x{n}" for n in range(len(tables))), ("m",) * len(tables))
+    channels = Channels(tables, [Source(block, 60 * S)])
+    judge = Judge(cast("Site", file), channels.groups, AlarmBook((), timezone=ZoneInfo("Asia/Shanghai")))
+    seen = dict.fromkeys((table.id for table in tables), True)
+    for minute, scan in enumerate(scans, 1):
+        numbers = [value for value, _ in scan][: len(tables)]
+        grades = bytes(
+            Quality.NO_REPLY if value != value else Quality.FROZEN * doubtful  # noqa: PLR0124 -- NaN test
+            for value, doubtful in scan[: len(tables)]
+        )
+        frame = Frame(block, minute * 60 * S, minute * 60 * S, minute * 60 * S, numbers, numbers, grades)
+        alarms = [a for group, readings in channels.on_frame(frame) for a in judge.take(group, readings)]
+        seen |= {table.id: grade < Quality.NO_REPLY for table, grade in zip(tables, grades, strict=True)}
+        everything = [
+            naive.Armed(t.pond, t.section, t.item, t.monitoring_point, judge.level(t.id), seen[t.id])
+            for t in tables
+        ]
+        for pond in "nm":
+            armed = {t.section for t in tables if t.pond == pond and t.item != "weather"} - {""}
+            blind = [name for name in sorted(armed) if naive.live_points(everything, pond, name) < 2]
+            assert judge.blind_sections(pond) == blind
+            rolled = roll_up(
+                pond,
+                [
+                    ChannelLevel(each.item, each.point, Level(each.level))
+                    for each in everything
+                    if each.pond == pond and each.item != "weather"
+                ],
+            )
+            assert judge.ponds[pond] == rolled.pond.level
+            assert {i: lv for (p, i), lv in judge.items.items() if p == pond} == {
+                item.name: item.level for item in rolled.items
+            }
+        if sum(alarm.kind == "channel" for alarm in alarms) > 1:
+            continue  # an item's sentence is of the moment when it moved, in the midst of the frame
+        for alarm in alarms:
+            if alarm.kind != "item" or alarm.level == "none":
+                continue
+            assert alarm.pond is not None
+            assert alarm.item is not None
+            points = {
+                level.text: naive.points_at(everything, alarm.pond, alarm.item, level)
+                for level in sorted(Level, reverse=True)
+                if level
+            }
+            assert alarm.reason == reasons.item_present(alarm.pond, alarm.item, alarm.level, points)

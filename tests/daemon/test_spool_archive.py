@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
@@ -12,14 +13,18 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apsw
+import msgspec
 import pytest
 import sqlite_utils
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon import export, packs, store_file
 from daemon.archive import Archive, first_bad
@@ -182,6 +187,85 @@ def test_numbers_of_every_form_survive_packing() -> None:
         flipped[at] ^= 4
         with pytest.raises(packs.Damaged):
             packs.unpack(bytes(flipped), prev)
+
+
+# A pack as version 0 of this room made it: every number a column, times taken apart, planes of what Python prints.
+OLD_PACK = base64.b85decode(
+    "D77#BWGDkI5CFs)mYkIVl>z|*0s)l+0Rsa8l>`9<1Ob%=0R;sCl?DL@1_6}^0S5;Gl?VX{2mzG|0SO5Kl?nk03IUZ10SgNOl"
+    "?(w43;}@w#2^5X#F={{b|N|eEFx`hWMv{cB64M6Y$7Zob98cLVQnHhB4J_xWpQwFWp*MuB58DUa%Ev;X>Mn8B05`pB4cP_Zf"
+    "<34B03^)dUR=R0000~06G9V09qm}B6eYHb!Bp4cOp7_B4jRj0DXO3eVp6?5X2WT3dAEZG77{RF$yvYGYT{cH3~KgHwrikISM"
+    "f_3NbMkG77{aFgFUsJ2EgbHVVWqEio|)#4jx}GYZ5bFgOatBQP-vFfs}-GYT*?3NSSaFg7>}FjFuvE-)}K3dCRl0962*RgwT"
+    "4nnqQbRU`n%nHNa_ahY9`034Zg(M478;MLH{#lpb6xwo}HU{pWeruw^#(_Rfq_vEVpKwt<)X%83C91zSiW*JjH-6pxpSaFo!"
+    "XB(8S2F0hnj&s(*(Yi}`wa2T#kSgC#JK5vv-zPh)0hzMQ<^LBkN@RYPu|7L7Wid7ik&+7yBp_e{RArk3gPg@B0r)Cdv}HTA7"
+    "KqhRoTI+eb>mu9N+7PXaRes>hd(kQ%Y?({c3ig~eb%t}E56O*Q7Xe+^C(MT2p2eTNC=6*g)j(*E3p2kO~A9ivU=+"
+)
+
+
+def test_a_pack_made_before_times_were_kept_whole_comes_back() -> None:
+    rows, prev = [], bytes(32)
+    for seq in range(1, 13):
+        raw = b'{"d.x1":%r,"d.x2":1e16}' % (1.25e-7 * 3**seq)
+        time = b"2026-11-23T08:%02d:00.000Z" % seq
+        reading = b'{"channel":"pz07","time":"%b","value":%r,"raw":%b}' % (time, 1 / seq, raw)
+        payload = envelope("real", "ab12", seq, prev, b'"site":"s2","readings":[%b]' % reading)
+        prev = sha256(payload).digest()
+        rows.append(packs.Row(seq, 1, seq, seq, 1, payload))
+    assert packs.unpack(OLD_PACK, prev) == rows
+    assert packs.unpack(packs.pack(rows), prev) == rows
+
+
+@given(
+    numbers=st.lists(
+        st.lists(
+            st.one_of(
+                st.floats(allow_nan=False, allow_infinity=False).map(msgspec.json.encode),
+                st.integers().map(lambda n: b"%d" % n),
+                st.sampled_from(("2.50", "1E5", "-0.0", "123456789012.0", "1e16", "0.00001234567890123")).map(
+                    str.encode
+                ),
+                st.from_regex(rb"[-0-9.:TZe+]{1,24}", fullmatch=True).map(lambda text: b'"%b"' % text),
+            ),
+            min_size=3,
+            max_size=3,
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_whatever_the_values_are_a_pack_gives_back_the_very_bytes(numbers: list[list[bytes]]) -> None:
+    rows, prev = [], bytes(32)
+    for seq, (a, b, c) in enumerate(numbers, 1):
+        payload = envelope("test", "ab12", seq, prev, b'"a":%b,"readings":[%b,{"raw":%b}]' % (a, b, c))
+        prev = sha256(payload).digest()
+        rows.append(packs.Row(seq, 1, seq, seq, 5, payload))
+    assert packs.unpack(packs.pack(rows), prev) == rows
+
+
+def test_packs_come_back_should_numbers_be_printed_otherwise_one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, prev = [], bytes(32)
+    for seq in range(1, 90):
+        payload = envelope("test", "ab12", seq, prev, b'"value":%r' % random.Random(seq).gauss(0, 100))
+        prev = sha256(payload).digest()
+        rows.append(packs.Row(seq, 1, seq, seq, 5, payload))
+    frame = packs.pack(rows)
+    monkeypatch.setattr(packs, "_written", lambda values: [b"%.20f" % value for value in values])
+    assert packs.unpack(frame, prev) == rows
+
+
+def test_packing_holds_one_pack_in_memory_however_large_the_batches_are(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    store = open_store(tmp_path)
+    for k in range(120):
+        store.commit([scan(k, rng, 2000)])
+    store.settle("up", [(1, store.last_seq)])
+    tracemalloc.start()
+    try:
+        assert 2 <= store.pack(0) <= 6
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    store.close()
+    assert peak < 24 << 20  # thirty megabytes of payloads lie there
 
 
 # -- bit flips --------------------------------------------------------------------------------------
