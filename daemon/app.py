@@ -27,6 +27,7 @@ from daemon import timekeeper as timekeeping
 from daemon.alarms import AlarmBook
 from daemon.audit import Audit, config_state, ordered, record_config, record_shadow
 from daemon.baselines import Baselines
+from daemon.batch import GAP_REASONS
 from daemon.cadence import Cadence
 from daemon.channels import Channels, Source
 from daemon.check_devices import wanted
@@ -142,6 +143,8 @@ class _Core:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hup)
         observe = self._metrics.commit_seconds.observe
+        for reason in GAP_REASONS:  # a counter that begins with its first event hides that event from rate()
+            self._metrics.gaps.labels(reason)
         async with Spool.open(
             Path(site.store.path),
             site.site.mode,
@@ -177,7 +180,7 @@ class _Core:
         taps = {table.id: Tap(header(site, table, baselines), clock) for table in site.lines}
         baselines.shown_by({device.id: taps[device.line] for device in site.devices})
         lines = build_lines(site, drivers, clock, pipeline, taps)
-        for line in lines:  # a counter that begins with its first event hides that event from rate()
+        for line in lines:  # as of the gaps
             metrics.poll_overruns.labels(line)
         rings = build_rings(site, taps)
         outputs = build_outputs(site, drivers, lines, pipeline, clock)

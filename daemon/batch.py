@@ -37,6 +37,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 GapReason = Literal[
     "store-lost", "store-restored", "memory-full", "memory-only", "moved", "pushed-out", "damaged"
 ]
+GAP_REASONS: Final[tuple[GapReason, ...]] = get_args(GapReason)
 
 
 class StoreError(Exception):

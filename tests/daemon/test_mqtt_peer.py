@@ -496,7 +496,14 @@ async def test_a_name_and_its_password_file_are_used(tmp_path: Path, spool: Spoo
 # -- TLS --------------------------------------------------------------------------------------------
 
 
-def certificate(name: str, folder: Path, issuer: str | None = None, *, server: bool = False) -> None:
+def certificate(
+    name: str,
+    folder: Path,
+    issuer: str | None = None,
+    *,
+    server: bool = False,
+    lasting: dt.timedelta = dt.timedelta(hours=1),
+) -> None:
     """`<name>.pem` and `<name>.key` in `folder`, signed by `issuer` or by itself as an authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -507,7 +514,7 @@ def certificate(name: str, folder: Path, issuer: str | None = None, *, server: b
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
+        .not_valid_after(now + lasting)
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
     if server:

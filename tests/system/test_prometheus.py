@@ -72,14 +72,16 @@ pytestmark = [
 
 
 class Prometheus(Program):
-    """Scrapes one target every second, with a storage of its own."""
+    """Scrapes one target and evaluates `rules` every second, with a storage of its own."""
 
-    def __init__(self, folder: Path, target: str) -> None:
+    def __init__(self, folder: Path, target: str, rules: str = "groups: []\n") -> None:
         folder.mkdir()
         self.port = free_port()
         config = folder / "prometheus.yml"
+        (folder / "rules.yml").write_text(rules)
         config.write_text(
-            "global: {scrape_interval: 1s}\n"
+            "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+            "rule_files: [rules.yml]\n"
             f"scrape_configs: [{{job_name: pondwatch, static_configs: [{{targets: ['{target}']}}]}}]\n"
         )
         options = [f"--config.file={config}", f"--storage.tsdb.path={folder}/data"]
