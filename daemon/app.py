@@ -64,6 +64,7 @@ from daemon.uplink.dialect_uplink import DialectUplink
 from daemon.uplink.envelope import Gate
 from daemon.uplink.mqtt import RECONNECT_MOST_S, MqttUplink, Status
 from daemon.uplink.orders import Orders
+from daemon.uplink.past import StoredPast
 from daemon.verbs import Verbs
 from daemon.water import Water, local_day
 from daemon.writer import Writer
@@ -535,7 +536,7 @@ def build_uplink(
     if not isinstance(table, UplinkTable):
         return DialectUplink(
             table,
-            dialects.build(table, site, clock, timekeeper),
+            dialects.build(table, site, clock, timekeeper, StoredPast(spool)),
             spool,
             clock,
             on_rejected=metrics.uplink_rejected.labels(table.id).inc,

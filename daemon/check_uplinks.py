@@ -11,9 +11,12 @@ from daemon.check_secured import check_geohazard, check_influx, check_sparkplug
 from daemon.credentials import is_there
 from daemon.findings import rows
 from daemon.uplink import geohazard_codes, sl651_frames
+from daemon.uplink.sl651_hours import is_group
 from daemon.uplink.tables import (
     GeohazardTable,
     InfluxTable,
+    Sl651Element,
+    Sl651State,
     Sl651Table,
     SparkplugTable,
     TailingsFilesTable,
@@ -82,21 +85,52 @@ def _sl651(path: str, its: Sl651Table, channels: list[str], found: Findings) -> 
         )
         if not is_there(its.clock_program):
             found.warn(f"{path}.clock_program", f"there is no file {its.clock_program}")
+    for i, bit in enumerate(its.states):
+        _sl651_state(f"{path}.state[{i}]", bit, its, channels, found)
     named: set[str] = set()
     for i, each in enumerate(its.elements):
-        where = f"{path}.element[{i}]"
+        where, group = f"{path}.element[{i}]", is_group(each.element)
         _known(f"{where}.channel", [each.channel], channels, found)
-        if int(each.element, 16) not in sl651_frames.STANDARD and (
-            each.digits is None or each.decimals is None
-        ):
-            found.wrong(
-                f"{where}.digits", f"is missing: this program knows no format of element {each.element}"
-            )
-        if each.step_s is not None and (each.step_s % 60 or 86400 % each.step_s):
-            found.wrong(f"{where}.step", "must be whole minutes that fit a whole number of times into a day")
-        if each.element in named or each.channel in {other.channel for other in its.elements[:i]}:
+        (_sl651_group if group else _sl651_element)(where, each, found)
+        twice = (
+            other.channel == each.channel and is_group(other.element) == group for other in its.elements[:i]
+        )
+        if each.element in named or any(twice):
             found.wrong(where, "tells an element or a channel a second time")
         named.add(each.element)
+
+
+def _sl651_element(where: str, its: Sl651Element, found: Findings) -> None:
+    known = int(its.element, 16) in sl651_frames.STANDARD
+    if not known and (its.digits is None or its.decimals is None):
+        found.wrong(f"{where}.digits", f"is missing: this program knows no format of element {its.element}")
+    if its.step_s is not None and (its.step_s % 60 or 86400 % its.step_s):
+        found.wrong(f"{where}.step", "must be whole minutes that fit a whole number of times into a day")
+    if its.base is not None:
+        found.wrong(f"{where}.base", "is for F5 to FC: other levels are not relative")
+
+
+def _sl651_group(where: str, its: Sl651Element, found: Findings) -> None:
+    for key, value in {"digits": its.digits, "decimals": its.decimals, "step": its.step_s}.items():
+        if value is not None:
+            found.wrong(f"{where}.{key}", f"is what the standard says, for the groups of {its.element}")
+    if (its.base is not None) != (int(its.element, 16) in sl651_frames.LEVEL_GROUPS):
+        wrong = (
+            "is for F5 to FC" if its.base is not None else "is missing: the levels of F5 to FC are relative"
+        )
+        found.wrong(f"{where}.base", wrong)
+
+
+def _sl651_state(
+    where: str, its: Sl651State, table: Sl651Table, channels: list[str], found: Findings
+) -> None:
+    _known(f"{where}.channel", [its.channel], channels, found)
+    if (its.below is not None) + (its.above is not None) + bool(its.when) != 1:
+        found.wrong(where, "needs one of below, above and when")
+    if not table.unwatched:
+        found.wrong(where, "needs `unwatched` of the uplink: what its other bits say")
+    if sum(other.bit == its.bit for other in table.states) > 1:
+        found.wrong(f"{where}.bit", f"bit {its.bit} is said twice")
 
 
 def _geohazard(path: str, its: GeohazardTable, channels: list[str], found: Findings) -> None:

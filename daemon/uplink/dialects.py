@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from daemon.uplink.folders import LocalFolder
 from daemon.uplink.geohazard import Geohazard
+from daemon.uplink.past import Nothing
 from daemon.uplink.sl651 import Sl651
 from daemon.uplink.tables import GeohazardTable, InfluxTable, Sl651Table, SparkplugTable
 from daemon.uplink.tailings_files import TailingsFiles
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
     from daemon.config import File
     from daemon.uplink.dialect import Dialect
     from daemon.uplink.folders import Folder
+    from daemon.uplink.past import Past
     from daemon.uplink.tables import OtherUplink, TailingsFilesTable
     from daemon.uplink.tls import Times
 
 
-def build(table: OtherUplink, site: File, clock: Clock, times: Times | None = None) -> Dialect:
-    """The dialect that `table` is about; nothing is opened. `times` knows the present, for TLS."""
+def build(
+    table: OtherUplink, site: File, clock: Clock, times: Times | None = None, past: Past | None = None
+) -> Dialect:
+    """The dialect that `table` is about; nothing is opened.
+
+    `times` knows the present, for TLS, and `past` what was, for those who may ask.
+    """
     if isinstance(table, InfluxTable):
         from daemon.uplink.influx import Influx  # noqa: PLC0415 -- an HTTP client that few gateways need
 
@@ -30,7 +37,7 @@ def build(table: OtherUplink, site: File, clock: Clock, times: Times | None = No
     if isinstance(table, GeohazardTable):
         return Geohazard(table, times or WallClock())
     if isinstance(table, Sl651Table):
-        return Sl651(table, site.site.timezone, clock)
+        return Sl651(table, site.site.timezone, clock, past or Nothing())
     if isinstance(table, SparkplugTable):
         from daemon.uplink.sparkplug import Sparkplug  # noqa: PLC0415 -- protobuf, likewise
 

@@ -1,27 +1,28 @@
 """SL 651-2014 over TCP: rain, levels and pressure for a hydrology centre.
 
 Readings go as timed reports, those of the full hour as hourly ones, those of an element with a step as
-uniform ones, what raised an alarm as a threshold report, and what is no real measurement as test reports. One
-report is out at a time: it is sent again, with the same serial number, until the centre confirms it, twice at
-most. The standard's times know whole minutes: of several readings of an element in one minute the last is
-told.
+uniform ones, what raised an alarm as a threshold report, and what is no real measurement as test reports.
+Five minutes of rain and levels go twelve at a time with the hourly report (`sl651_hours.py`). One report is
+out at a time: it is sent again, with the same serial number, until the centre confirms it, twice at most.
+The standard's times know whole minutes: of several readings of an element in one minute the last is told.
 
-A centre may ask for present values, for the version and for the clock. Nothing it says changes anything here,
-unless the site file names a program that sets the clock.
+What a centre may ask stands in `sl651_answers.py`. Nothing it says changes anything here, unless the site
+file names a program that sets the clock.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Never
 from zoneinfo import ZoneInfo
 
+from daemon.spool import StoreError
 from daemon.uplink import sl651_frames as frames
 from daemon.uplink.dialect import Parcel, Refused
+from daemon.uplink.sl651_answers import Answers
+from daemon.uplink.sl651_hours import Hours, at, is_group
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,13 +30,12 @@ if TYPE_CHECKING:
     from daemon.clock import Clock
     from daemon.reading import Reading
     from daemon.uplink.dialect import Link, Told
+    from daemon.uplink.past import Past
     from daemon.uplink.tables import Sl651Element, Sl651Table
 
-log = logging.getLogger(__name__)
-
 CONNECT_S = 20.0
-CLOCK_PROGRAM_S = 5.0
 _ATTEMPTS = 3  # once, and twice again
+_MOST_QUESTIONS = 16  # that wait for an answer; of more, those beyond get none
 _MOST_VALUES = 200  # of a uniform report: about a kilobyte
 
 
@@ -50,6 +50,7 @@ class _Reports:
     def __init__(self) -> None:
         self.single: dict[tuple[int, str], dict[str, float | None]] = {}
         self.uniform: dict[str, dict[int, float | None]] = {}  # by channel and minute of the epoch
+        self.hours: dict[str, dict[str, None]] = {}  # the end of an hour -> channels with groups in it
 
     def add(self, function: int, time: datetime, channel: str, value: float | None) -> None:
         self.single.setdefault((function, f"{time:%y%m%d%H%M}"), {})[channel] = value
@@ -60,7 +61,7 @@ class Sl651:
 
     says_mode: ClassVar[bool] = True
 
-    def __init__(self, table: Sl651Table, timezone: str, clock: Clock) -> None:
+    def __init__(self, table: Sl651Table, timezone: str, clock: Clock, past: Past) -> None:
         self.where = table.address
         self.table = table
         self.station = frames.Station(
@@ -70,7 +71,10 @@ class Sl651:
         self.serial = 0
         self.zone = ZoneInfo(timezone)
         self._clock = clock
-        self._elements = {element.channel: element for element in table.elements}
+        self.past = past
+        self._elements = {each.channel: each for each in table.elements if not is_group(each.element)}
+        self.hours = Hours(table.elements, past, self.zone)
+        self._watched = self._elements.keys() | {each.channel for each in table.states}
         self._latest: dict[str, _Seen] = {}
 
     def now(self) -> datetime:
@@ -83,20 +87,22 @@ class Sl651:
     def encode(self, told: Sequence[Told]) -> list[Parcel]:
         """One report for each minute of observation and kind, and uniform ones for runs of steps.
 
-        A payload is what a report has behind the station's class; its parcel is named by the function.
+        A payload is what a report has behind the station's class; its parcel is named by the function. One
+        that is to have the groups of an hour is named by its end and the channels too.
         """
         reports = _Reports()
         for one in told:
             for reading in one.readings:
-                if reading.channel in self._elements:
-                    self._sort(reading, reports, real=one.mode == "real")
+                self._sort(reading, reports, real=one.mode == "real")
             alarm = one.alarm
             if alarm is not None and alarm.channel in self._elements and alarm.by is None:
                 function = frames.THRESHOLD if one.mode == "real" else frames.TEST
                 reports.add(function, self._local(alarm.time), alarm.channel or "", alarm.value)
+        for hour in reports.hours:
+            reports.single.setdefault((frames.HOURLY, f"{hour}00"), {})
         return [
             *(
-                Parcel(f"{function:02X}", self._observed(minute, values))
+                Parcel(_named(function, minute, reports), self._observed(minute, values))
                 for (function, minute), values in reports.single.items()
             ),
             *(
@@ -107,13 +113,19 @@ class Sl651:
         ]
 
     def _sort(self, reading: Reading, reports: _Reports, *, real: bool) -> None:
-        time = self._local(reading.time)
+        time, channel = self._local(reading.time), reading.channel
         if not real:
-            reports.add(frames.TEST, time, reading.channel, reading.value)
+            if channel in self._elements:
+                reports.add(frames.TEST, time, channel, reading.value)
             return
-        seen = self._latest.get(reading.channel)
-        if seen is None or seen.time <= time:
-            self._latest[reading.channel] = _Seen(reading.value, time)
+        if channel in self.hours.elements:
+            for hour in self.hours.due(channel, time):
+                reports.hours.setdefault(hour, {})[channel] = None
+        seen = self._latest.get(channel)
+        if channel in self._watched and (seen is None or seen.time <= time):
+            self._latest[channel] = _Seen(reading.value, time)
+        if channel not in self._elements:
+            return
         step = _step(self._elements[reading.channel])
         if step and (time.hour * 60 + time.minute) % step == 0:
             reports.uniform.setdefault(reading.channel, {})[int(time.timestamp()) // 60] = reading.value
@@ -130,23 +142,46 @@ class Sl651:
                 runs.append([])
             runs[-1].append(minute)
         return [
-            _at(f"{datetime.fromtimestamp(run[0] * 60, self.zone):%y%m%d%H%M}")
+            at(datetime.fromtimestamp(run[0] * 60, self.zone))
             + frames.step(step)
             + _code(element)
-            + frames.series([_scaled(element, values[minute]) for minute in run], *_format(element))
+            + self.series(element, [values[minute] for minute in run])
             for run in runs
         ]
+
+    @staticmethod
+    def series(element: Sl651Element, values: Sequence[float | None]) -> bytes:
+        """Definition and data of a uniform report."""
+        return frames.series([_scaled(element, value) for value in values], *_format(element))
+
+    @staticmethod
+    def width(element: Sl651Element) -> int:
+        """Bytes of one of its values, at least."""
+        return (_format(element)[0] + 1) // 2
+
+    def element_of(self, code: bytes) -> Sl651Element | None:
+        return next((each for each in self._elements.values() if _code(each) == code), None)
+
+    def groups_of(self, code: bytes) -> Sl651Element | None:
+        return next((each for each in self.hours.elements.values() if _code(each) == code), None)
+
+    def latest(self, channel: str) -> tuple[bool, float | None]:
+        """Whether there was a reading since the start, and its value."""
+        seen = self._latest.get(channel)
+        return seen is not None, None if seen is None else seen.value
 
     def present(self, wanted: set[bytes] | None = None) -> bytes:
         """The newest values, of the elements asked for, each behind the minute it was observed in."""
         by_minute: dict[str, dict[str, float | None]] = {}
         for channel, seen in sorted(self._latest.items(), key=lambda item: item[1].time):
+            if channel not in self._elements:
+                continue
             if wanted is None or _code(self._elements[channel]) in wanted:
                 by_minute.setdefault(f"{seen.time:%y%m%d%H%M}", {})[channel] = seen.value
         return b"".join(self._observed(minute, values) for minute, values in by_minute.items())
 
     def _observed(self, minute: str, values: Mapping[str, float | None]) -> bytes:
-        body = _at(minute)
+        body = b"\xf0\xf0" + frames.bcd(minute) if values else b""
         for channel, number in values.items():
             element = self._elements[channel]
             body += _code(element) + frames.value(_scaled(element, number), *_format(element))
@@ -174,20 +209,28 @@ class _Sl651Link:
         self._dialect = dialect
         self._reader = reader
         self._writer = writer
-        self._answers: asyncio.Queue[frames.Down] = asyncio.Queue(16)
-        self._said: set[int] = set()
+        self._awaited: tuple[int, int] | None = None  # function and serial number of the report that is out
+        self._answer: asyncio.Future[frames.Down] | None = None
+        self._answers = Answers(dialect, self._send)
+        self._questions: asyncio.Queue[frames.Down] = asyncio.Queue(_MOST_QUESTIONS)
 
     async def deliver(self, parcels: Sequence[Parcel]) -> None:
+        its = self._dialect
         for parcel in parcels:
-            await self._report(int(parcel.name, 16), parcel.payload)
+            function, _, rest = parcel.name.partition("@")
+            hour, *channels = rest.split(" ")
+            groups = await its.hours.groups(channels, hour) if hour else b""
+            if groups or parcel.payload:
+                await self._report(int(function, 16), groups + parcel.payload)
+            for channel in channels:
+                its.hours.told(channel, hour)
 
     async def _report(self, function: int, observed: bytes) -> None:
         its = self._dialect
         serial = its.next_serial()
         refusals = 0
         for _ in range(_ATTEMPTS):
-            self._send(function, frames.report(its.station, its.kind, serial, its.now(), observed))
-            answer = await self._answer(function, serial)
+            answer = await self._sent(function, serial, observed)
             if answer is not None and answer.end != frames.NAK:
                 return
             refusals += answer is not None
@@ -195,15 +238,18 @@ class _Sl651Link:
             raise Refused(f"the centre answers NAK to report {function:02X}")
         raise ConnectionError(f"no confirmation of report {function:02X} after {_ATTEMPTS} attempts")
 
-    async def _answer(self, function: int, serial: int) -> frames.Down | None:
-        """The confirmation of this very report, or None when none comes in time."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._dialect.table.reply_deadline_s):
-                while True:
-                    answer = await self._answers.get()
-                    if (answer.function, answer.serial) == (function, serial):
-                        return answer
-        return None
+    async def _sent(self, function: int, serial: int, observed: bytes) -> frames.Down | None:
+        """Send it; the confirmation of this very report, or None when none comes in time."""
+        its = self._dialect
+        self._awaited, self._answer = (function, serial), asyncio.get_running_loop().create_future()
+        self._send(function, frames.report(its.station, its.kind, serial, its.now(), observed))
+        try:
+            async with asyncio.timeout(its.table.reply_deadline_s):
+                return await self._answer
+        except TimeoutError:
+            return None
+        finally:
+            self._awaited = None
 
     def _send(self, function: int, body: bytes) -> None:
         if self._writer.is_closing():
@@ -211,11 +257,17 @@ class _Sl651Link:
         self._writer.write(frames.up(self._dialect.station, function, body))
 
     async def watch(self) -> Never:
-        alive = asyncio.create_task(self._keep_alive(), name=f"keep-alive {self._dialect.where}")
+        works = {"listen": self._listen, "keep-alive": self._keep_alive, "answers": self._answer_questions}
+        where = self._dialect.where
+        tasks = [asyncio.create_task(work(), name=f"{name} {where}") for name, work in works.items()]
         try:
-            await self._listen()
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            alive.cancel()
+            for task in tasks:
+                task.cancel()
+        for task in ended:
+            task.result()
+        raise ConnectionError("nobody listens any more")  # not reached: none of them ends but by raising
 
     async def _keep_alive(self) -> Never:
         """With the serial number of the last report, as the standard has it; before any, 1."""
@@ -237,64 +289,24 @@ class _Sl651Link:
             except frames.Broken as error:  # where the next frame begins cannot be known
                 raise ConnectionError(f"the centre sends {error}") from None
             if said.end == frames.ENQ:
-                await self._asked(said)
-            elif not self._answers.full():
-                self._answers.put_nowait(said)
+                if not self._questions.full():
+                    self._questions.put_nowait(said)
+            elif (said.function, said.serial) == self._awaited:
+                assert self._answer is not None
+                if not self._answer.done():
+                    self._answer.set_result(said)
 
-    async def _asked(self, said: frames.Down) -> None:
-        """Present values, version and clock are told; all else is refused, and stays without an answer."""
-        its = self._dialect
-        head = said.serial.to_bytes(2, "big") + frames.stamp(its.now()) + b"\xf1\xf1" + its.station.address
-        if said.function == frames.QUERY_CLOCK:
-            self._send(said.function, head)
-        elif said.function == frames.QUERY_VERSION:
-            text = f"pondwatch {version('pondwatch')}".encode()
-            self._send(said.function, head + bytes([len(text)]) + text)
-        elif said.function in (frames.QUERY_NOW, frames.QUERY_ELEMENTS):
-            wanted = frames.named(said.rest) if said.function == frames.QUERY_ELEMENTS else None
-            if observed := its.present(wanted):
-                self._send(
-                    said.function, frames.report(its.station, its.kind, said.serial, its.now(), observed)
-                )
-        elif said.function == frames.SET_CLOCK and its.table.clock_program:
-            if await self._clock_set(said.sent):
-                self._send(said.function, head[:2] + frames.stamp(its.now()) + head[8:])
-        else:
-            self._refuse(said.function)
-
-    def _refuse(self, function: int) -> None:
-        if function not in self._said:
-            self._said.add(function)
-            what = "setting the clock" if function == frames.SET_CLOCK else f"command {function:02X}"
-            log.warning("%s: %s is refused", self._dialect.where, what)
-
-    async def _clock_set(self, sent: bytes) -> bool:
-        """Let the operator's program do it; the core itself never sets a clock."""
-        its, moment = self._dialect, frames.clock_of(sent)
-        if moment is None:
-            return False
-        text = moment.replace(tzinfo=its.zone).isoformat()
-        try:
-            child = await asyncio.create_subprocess_exec(
-                its.table.clock_program, text, stdin=asyncio.subprocess.DEVNULL
-            )
-        except OSError as error:
-            log.warning("%s: %s cannot be started: %s", its.where, its.table.clock_program, error)
-            return False
-        try:
-            async with asyncio.timeout(CLOCK_PROGRAM_S):
-                code = await child.wait()
-        except TimeoutError:
-            child.kill()
-            code = await child.wait()
-        log.warning(
-            "%s sets the clock to %s: %s ends with %d", its.where, text, its.table.clock_program, code
-        )
-        return code == 0
+    async def _answer_questions(self) -> Never:
+        """One after the other, beside the reports, which must not wait for them."""
+        while True:
+            said = await self._questions.get()
+            with suppress(ConnectionResetError, StoreError):  # the listener says the one, the store the other
+                await self._answers.asked(said)
 
 
-def _at(minute: str) -> bytes:
-    return b"\xf0\xf0" + frames.bcd(minute)
+def _named(function: int, minute: str, reports: _Reports) -> str:
+    channels = reports.hours.get(minute[:-2], ()) if function == frames.HOURLY and minute[-2:] == "00" else ()
+    return " ".join([f"{function:02X}@{minute[:-2]}", *channels]) if channels else f"{function:02X}"
 
 
 def _code(element: Sl651Element) -> bytes:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 KEEP_ALIVE, TEST, UNIFORM, TIMED, THRESHOLD, HOURLY = 0x2F, 0x30, 0x31, 0x32, 0x33, 0x34
-QUERY_NOW, QUERY_ELEMENTS, QUERY_VERSION, SET_CLOCK, QUERY_CLOCK = 0x37, 0x3A, 0x45, 0x4A, 0x51
+QUERY_NOW, QUERY_PERIOD, QUERY_ELEMENTS, QUERY_VERSION, QUERY_STATE = 0x37, 0x38, 0x3A, 0x45, 0x46
+SET_CLOCK, QUERY_CLOCK = 0x4A, 0x51
 STX, ETX, ENQ = 0x02, 0x03, 0x05
 EOT, ACK, NAK, ESC = 0x04, 0x06, 0x15, 0x1B
 HEAD = b"\x7e\x7e"
@@ -26,6 +27,13 @@ _HEAD_BYTES = 14  # up to and with STX
 _DOWN = 0x8
 _LENGTH = 0x0FFF
 MOST_BODY_BYTES = 1024  # a longer frame is none of a centre's commands
+MOST_BYTES = 4095  # of a body; what the length has room for
+RAIN_GROUPS = 0xF4  # of an hour, every five minutes; and of levels above a base, F5 to FC
+LEVEL_GROUPS: Final = range(0xF5, 0xFD)
+GROUPS = 12  # five minutes each
+_STATE = 0x45
+_MOST_RAIN, _NO_RAIN = 0xFE, 0xFF  # tenths of a millimetre in a byte; what is not known
+_MOST_LEVEL, _NO_LEVEL = 0xFFFE, 0xFFFF  # centimetres in two
 
 # Element -> digits, decimals: those of the standard that a pond has use for.
 STANDARD: Final[Mapping[int, tuple[int, int]]] = {
@@ -109,6 +117,64 @@ def _data(number: float | None, digits: int, decimals: int) -> bytes:
 def step(minutes: int) -> bytes:
     """The time step of a uniform report: days, hours, minutes."""
     return b"\x04\x18" + bcd(f"{minutes // 1440:02d}{minutes // 60 % 24:02d}{minutes % 60:02d}")
+
+
+def groups(code: int, values: Sequence[float | None]) -> bytes:
+    """The twelve five-minute values of an hour: rain in mm, or levels in m above their base.
+
+    Rain beyond 25.4 mm counts in the next five minutes, table C.1 note e; what the last ones leave over is
+    not told here, the cumulative rain has it. A level below its base has no word.
+    """
+    if code != RAIN_GROUPS:
+        cm = (None if value is None else round(value * 100) for value in values)
+        each = (_NO_LEVEL if level is None or not 0 <= level <= _MOST_LEVEL else level for level in cm)
+        return b"".join(level.to_bytes(2, "big") for level in each)
+    said, over = bytearray(), 0
+    for value in values:
+        if value is None or value < 0:
+            said.append(_NO_RAIN)
+            continue
+        tenths = round(value * 10) + over
+        over = max(0, tenths - _MOST_RAIN)
+        said.append(tenths - over)
+    return bytes(said)
+
+
+def group_size(code: int) -> int:
+    """Bytes of an hour's groups."""
+    return GROUPS if code == RAIN_GROUPS else 2 * GROUPS
+
+
+class Stretch(NamedTuple):
+    """What a centre asks of the past; hours without a zone, and no step means groups of whole hours."""
+
+    first: datetime
+    last: datetime
+    step_minutes: int
+    element: bytes
+
+
+def stretch(rest: bytes) -> Stretch:
+    """From hour, to hour, step, element: table 44.
+
+    Raises:
+        Broken: it is not that.
+    """
+    if len(rest) not in (15, 16) or rest[8:10] != b"\x04\x18" or (rest[13] == 0xFF) != (len(rest) == 16):  # noqa: PLR2004
+        raise Broken(f"no stretch of one element: {rest.hex()}")
+    try:
+        first, last = (datetime.strptime(each.hex(), "%y%m%d%H") for each in (rest[:4], rest[4:8]))  # noqa: DTZ007
+        days, hours, minutes = (int(rest[at : at + 1].hex()) for at in (10, 11, 12))
+    except ValueError:
+        raise Broken(f"no times and step: {rest[:13].hex()}") from None
+    if last < first or sum(part > 0 for part in (days, hours, minutes)) > 1:
+        raise Broken(f"no stretch, or no step: {rest[:13].hex()}")
+    return Stretch(first, last, days * 1440 + hours * 60 + minutes, rest[13:-1])
+
+
+def state(bits: int) -> bytes:
+    """State and alarms of the station, table 58: bit 0 is the lowest of the last byte."""
+    return bytes([_STATE, 4 << 3]) + bits.to_bytes(4, "big")
 
 
 def clock_of(sent: bytes) -> datetime | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from daemon.duty_tables import _key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 DOTTED = r"[A-Za-z0-9._-]+"
 NAME = r"[A-Za-z0-9_-]+"
@@ -176,10 +176,12 @@ class Sl651Element:
 
     channel: str = _key("the channel", '"n.pond.level"')
     element: str = _key(
-        "the standard's element in hex, or FF and a number of the vendor's own",
+        "the standard's element in hex, or FF and a number of the vendor's own; F4 to FC are the five-minute "
+        "groups of an hour, of rain in five minutes and of levels",
         '"3B"',
         pattern="(FF)?[0-9A-F]{2}",
     )
+    base: float | None = _key("F5 to FC: what relative levels count from, in metres", "80.0", None)
     digits: int | None = _key("decimal digits; absent: the standard's", "7", None, min=1, max=18)
     decimals: int | None = _key("of these, behind the point; absent: the standard's", "3", None, min=0, max=7)
     scale: float = _key("factor from the channel's unit to the element's", "1.0", 1.0)
@@ -192,6 +194,32 @@ class Sl651Element:
         min=60.0,
         max=86400.0,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sl651State:
+    """One bit of the station's state and alarms (table 58 of the standard), and the channel that says it."""
+
+    bit: int = _key("number of the bit", "1", min=0, max=31)
+    channel: str = _key("the channel", '"n.battery"')
+    below: float | None = _key("the bit is 1 while the value is less", "11.5", None)
+    above: float | None = _key("the bit is 1 while the value is greater", "0.5", None)
+    when: Literal["", "alarm", "no-value"] = _key(
+        "the bit is 1 while the alarm book has an alarm of the channel, or while it has no value",
+        '"alarm"',
+        "",
+    )
+
+    def says(self, latest: tuple[bool, float | None], alarmed: Collection[str | None]) -> bool | None:
+        """Whether the bit is 1; None: nobody knows. `latest`: whether there was a reading, and its value."""
+        measured, value = latest
+        if self.when == "alarm":
+            return self.channel in alarmed
+        if self.when == "no-value":
+            return value is None if measured else None
+        if value is None:
+            return None
+        return value < self.below if self.below is not None else value > (self.above or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +256,19 @@ class Sl651Table(_Pace):
         "program called with the centre's time (RFC 3339) when it sets the clock; absent: refused",
         '"/usr/local/sbin/set-clock"',
         "",
+    )
+    unwatched: str = _key(
+        "state and alarms, eight hex digits: the bits that no channel says, as the centre wants them; "
+        "absent: the state is not told",
+        '"00000480"',
+        "",
+        pattern="([0-9A-F]{8})?",
+    )
+    states: tuple[Sl651State, ...] = _key(
+        "bits of the state that a channel says, [[uplink.state]]",
+        '[{ bit = 2, channel = "n.pond.level", when = "alarm" }]',
+        (),
+        key="state",
     )
     elements: tuple[Sl651Element, ...] = _key(
         "what is reported, [[uplink.element]]",

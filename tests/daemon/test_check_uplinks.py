@@ -36,6 +36,9 @@ CHANNELS = {
 }
 
 
+BIT = {"bit": 2, "channel": "n.pond.level", "when": "alarm"}
+
+
 def said(element: dict[str, Any], **more: Any) -> list[str]:
     return found_in(HYDROLOGY | {"element": [{"channel": "n.pond.level", "element": "3B"} | element]} | more)
 
@@ -54,6 +57,14 @@ def found_in(uplink: dict[str, Any]) -> list[str]:
         ({"step": "7 min"}, {}, "element[0].step: must be whole minutes that fit a whole number of times"),
         ({}, {"ack_deadline": "20 s"}, "uplink[0].ack_deadline: must leave time for three times reply_deadline"),
         ({}, {"clock_program": "/no/such"}, "uplink[0].clock_program: there is no file /no/such"),
+        ({"base": 80.0}, {}, "element[0].base: is for F5 to FC: other levels are not relative"),
+        ({"element": "F5"}, {}, "element[0].base: is missing: the levels of F5 to FC are relative"),
+        ({"element": "F4", "base": 80.0}, {}, "element[0].base: is for F5 to FC"),
+        ({"element": "F4", "step": "5 min"}, {}, "element[0].step: is what the standard says, for the groups of F4"),
+        ({}, {"state": [BIT | {"channel": "n.x"}]}, "uplink[0].state[0].channel: there is no channel 'n.x'"),
+        ({}, {"state": [BIT | {"below": 1.0}]}, "uplink[0].state[0]: needs one of below, above and when"),
+        ({}, {"state": [BIT, BIT]}, "uplink[0].state[1].bit: bit 2 is said twice"),
+        ({}, {"state": [BIT]}, "uplink[0].state[0]: needs `unwatched` of the uplink"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_hydrology_uplink_is_named_with_its_place(
@@ -85,6 +96,17 @@ def test_a_mistake_in_a_hazard_uplink_is_named_with_its_place(
         "uplink[0]: geohazard-mqtt is de facto, from public code: compare it with the platform's own text"
         in found
     )
+
+
+def test_a_channel_may_go_by_itself_and_in_the_groups_of_the_hour_and_no_element_twice() -> None:
+    level = {"channel": "n.pond.level", "element": "3B"}
+    group = {"channel": "n.pond.level", "element": "F5", "base": 80.0}
+    told = HYDROLOGY | {"element": [level, group], "state": [BIT], "unwatched": "00000480"}
+    assert found_in(told) == []
+    for twice in (level, group, group | {"element": "F6"}, group | {"channel": "n.g01.north"}):
+        assert found_in(told | {"element": [level, group, twice]}) == [
+            "uplink[0].element[2]: tells an element or a channel a second time"
+        ]
 
 
 # -- what of a pond each uplink carries ----------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ from daemon.spool import Spool
 from daemon.uplink import sl651_frames as frames
 from daemon.uplink.dialect_uplink import DialectUplink
 from daemon.uplink.dialects import build
+from daemon.uplink.past import StoredPast
 from hardware_sim.ports import free_port
 from tests.daemon.dialects import alarm, reading, readings, table, whole
 from tests.system.running import until
@@ -21,6 +23,8 @@ from tests.system.running import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from daemon.batch import Draft, Mode
 
 STATION, PASSWORD, CENTRE = "0011223344", "03E8", 5
 
@@ -43,7 +47,7 @@ class Up(NamedTuple):
     serial: int
     sent: str
     observed: str
-    elements: dict[str, float | None]
+    elements: dict[str, Any]
 
 
 def taken_apart(frame: bytes) -> Up:
@@ -63,14 +67,25 @@ def taken_apart(frame: bytes) -> Up:
     assert rest[2:7].hex() == STATION
     if len(rest) == 7:
         return Up(frame[10], serial, sent, "", {})
+    if frame[10] == 0x46:  # table 60: no class and no time, the four bytes of table 58 behind their element
+        assert rest[7:9].hex() == "4520"
+        assert len(rest) == 13
+        return Up(frame[10], serial, sent, "", {"45": int.from_bytes(rest[9:], "big")})
     assert rest[8:10] == b"\xf0\xf0"
     observed, rest = rest[10:15].hex(), rest[15:]
-    if frame[10] == 0x31:
+    if frame[10] in (0x31, 0x38):
         return Up(frame[10], serial, sent, observed, uniform(observed, rest))
-    elements: dict[str, float | None] = {}
+    elements: dict[str, Any] = {}
+    minute = observed
     while rest:
         if rest[:2] == b"\xf0\xf0":  # what follows was observed in another minute
-            rest = rest[7:]
+            minute, rest = rest[2:7].hex(), rest[7:]
+            continue
+        if 0xF4 <= rest[0] <= 0xFC:
+            size = 12 if rest[0] == 0xF4 else 24
+            assert rest[1] == size << 3
+            elements[f"{rest[0]:02X}@{minute}"] = groups(rest[0], rest[2 : 2 + size])
+            rest = rest[2 + size :]
             continue
         size = 2 if rest[0] == 0xFF else 1
         code, definition, rest = rest[:size].hex().upper(), rest[size], rest[size + 1 :]
@@ -79,7 +94,18 @@ def taken_apart(frame: bytes) -> Up:
     return Up(frame[10], serial, sent, observed, elements)
 
 
-def uniform(observed: str, rest: bytes) -> dict[str, float | None]:
+def groups(code: int, data: bytes) -> list[float | None]:
+    """Table C.1: rain in tenths of a millimetre, one byte each; levels in centimetres, two each; all F: none."""
+    size = 1 if code == 0xF4 else 2
+    each = [data[at : at + size] for at in range(0, len(data), size)]
+    assert len(each) == 12
+    return [
+        None if set(group) == {0xFF} else int.from_bytes(group, "big") / (10 if size == 1 else 100)
+        for group in each
+    ]
+
+
+def uniform(observed: str, rest: bytes) -> dict[str, Any]:
     """Element, `@` and the minute it was observed in: from the first, step by step."""
     assert rest[:2] == b"\x04\x18"
     days, hours, minutes = (int(rest[at : at + 1].hex()) for at in (2, 3, 4))
@@ -87,6 +113,10 @@ def uniform(observed: str, rest: bytes) -> dict[str, float | None]:
     size = 2 if rest[0] == 0xFF else 1
     code, definition, rest = rest[:size].hex().upper(), rest[size], rest[size + 1 :]
     width, said = definition >> 3, {}
+    if not step:  # table C.1, note g: groups of whole hours
+        assert definition == {"F4": 0x60}.get(code, 0xC0)
+        each = range(0, len(rest), width)
+        return {f"{code}@{observed}": [groups(int(code, 16), rest[at : at + width]) for at in each]}
     time = datetime.strptime(observed, "%y%m%d%H%M").replace(tzinfo=UTC)
     assert len(rest) % width == 0
     while rest:
@@ -183,7 +213,7 @@ async def reporting(spool: Spool, centre: Centre, **more: Any) -> AsyncIterator[
         ],
     } | more
     site = whole({"site": {"id": "s", "gateway": "g"}, "uplink": [{"kind": "sl651", **settings}]})
-    dialect = build(site.uplinks[0], site, Clock())  # type: ignore[arg-type]
+    dialect = build(site.uplinks[0], site, Clock(), past=StoredPast(spool))  # type: ignore[arg-type]
     uplink = DialectUplink(table("sl651", settings), dialect, spool, Clock(), reconnect_most_s=0.1)
     task = asyncio.create_task(uplink.run())
     try:
@@ -240,6 +270,28 @@ def test_a_value_is_said_exactly_or_said_to_be_missing(
     assert data[0] & 7 == decimals
     assert data[0] >> 3 == len(data) - 1
     assert number(data[1:], decimals) == said
+
+
+def test_rain_beyond_a_byte_counts_in_the_next_five_minutes_and_what_is_not_known_is_all_f() -> None:
+    rain = frames.groups(0xF4, [0.0, 0.5, 30.0, 1.0, None, 26.0, None, 25.4, 60.0, 0.0, 0.0, 0.0])
+    assert groups(0xF4, rain) == [0.0, 0.5, 25.4, 5.6, None, 25.4, None, 25.4, 25.4, 25.4, 9.8, 0.0]
+    levels = frames.groups(0xF5, [4.21, 0.0, -0.01, None, 655.34, 655.35, *[1.0] * 6])
+    assert groups(0xF5, levels) == [4.21, 0.0, None, None, 655.34, None, *[1.0] * 6]
+
+
+def test_a_stretch_is_asked_as_the_standard_s_table_44_has_it() -> None:
+    asked = frames.stretch(bytes.fromhex("26112608" + "26112612" + "0418000005" + "3B23"))
+    assert asked == (datetime(2026, 11, 26, 8), datetime(2026, 11, 26, 12), 5, b"\x3b")  # noqa: DTZ001 -- the centre's
+    assert frames.stretch(bytes.fromhex("26112608261126120418010000FF0123")).step_minutes == 1440
+    assert frames.stretch(bytes.fromhex("26112608261126120418000000F460")).step_minutes == 0
+    for wrong in (
+        "", "26112608", "261126082611261204180000053B", "2611260826112612041800000A3B23",
+        "26112608261126120418010100" + "3B23", "2611261226112608" + "0418000005" + "3B23",
+        "26113208261132120418000005" + "3B23", "26112608261126120518000005" + "3B23",
+        "26112608261126120418000005" + "3B2339", "26112608261126120418000005" + "FF01",
+    ):  # fmt: skip
+        with pytest.raises(frames.Broken):
+            frames.stretch(bytes.fromhex(wrong))
 
 
 # -- a station and its centre --------------------------------------------------------------------------
@@ -368,3 +420,135 @@ async def test_questions_are_answered_and_the_clock_is_not_set(
             lambda: uplink.counters.connections > connections, "a stranger's frame ends the connection"
         )
         assert len(centre.reports(0x37)) == 1
+
+
+RAIN_AND_LEVEL = [
+    {"channel": "n.rain.five", "element": "F4"},
+    {"channel": "n.pond.level", "element": "F5", "base": 80.0},
+    {"channel": "n.pond.level", "element": "3B"},
+]
+
+
+def taken(*rows: dict[str, Any], mode: Mode | None = None) -> Draft:
+    """A batch committed when its readings were made."""
+    moment = datetime.fromisoformat(rows[-1]["time"])
+    return replace(readings(*rows), time_ns=int(moment.timestamp()) * 10**9, mode=mode)
+
+
+async def five_minutes(spool: Spool, hour: int, minutes: range) -> None:
+    """Rain and level every five minutes; no rain is known at the half hour."""
+    for minute in minutes:
+        at = f"2026-11-26T{hour:02d}:{minute:02d}:00.300Z"
+        rain = None if minute == 30 else minute / 10
+        await spool.commit([taken(reading("n.rain.five", rain, at, "mm"))])
+        await spool.commit([taken(reading("n.pond.level", 84.0 + minute / 100, at))])
+
+
+async def test_an_hour_is_told_in_twelve_groups_once_its_last_five_minutes_are_there(tmp_path: Path) -> None:
+    centre = Centre()
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool:
+        await five_minutes(spool, 3, range(40, 60, 5))
+        async with centre.listening(), reporting(spool, centre, element=RAIN_AND_LEVEL) as uplink:
+            await five_minutes(spool, 4, range(0, 60, 5))
+            await until(lambda: settled(uplink), "settled")
+            hourly = {key: value for up in centre.reports(0x34) for key, value in up.elements.items()}
+            assert hourly.pop("3B") == 84.0
+            assert hourly == {
+                "F4@2611261105": [*[None] * 7, 4.0, 4.5, 5.0, 5.5, 0.0],
+                "F5@2611261105": [*[None] * 7, 4.4, 4.45, 4.5, 4.55, 4.0],
+            }
+            centre.heard.clear()
+            await five_minutes(spool, 5, range(0, 5, 5))
+            await until(lambda: settled(uplink), "settled")
+            hourly = {key: value for up in centre.reports(0x34) for key, value in up.elements.items()}
+            assert hourly["F4@2611261205"] == [None if n == 30 else n / 10 for n in range(5, 60, 5)] + [0.0]
+            assert hourly["F5@2611261205"] == [4.0 + n / 100 for n in range(5, 60, 5)] + [4.0]
+            assert {up.observed for up in centre.reports(0x34)} <= {"2611261205", "2611261300"}
+            assert centre.reports(0x34)[0].observed == "2611261205", "the time of the first group"
+
+
+async def test_an_hour_whose_end_nobody_measured_is_told_by_the_next_process(tmp_path: Path) -> None:
+    centre = Centre()
+    rain = [{"channel": "n.rain.five", "element": "F4"}]
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool, centre.listening():
+        async with reporting(spool, centre, element=rain) as uplink:
+            await five_minutes(spool, 4, range(5, 50, 5))
+            await until(lambda: settled(uplink), "settled")
+        assert not centre.reports(0x34)
+        async with reporting(spool, centre, element=rain) as uplink:  # off for three hours
+            await five_minutes(spool, 7, range(40, 45, 5))
+            await until(lambda: settled(uplink), "settled")
+    (told,) = centre.reports(0x34)
+    assert told.elements == {
+        "F4@2611261205": [*[n / 10 for n in range(5, 30, 5)], None, 3.5, 4.0, 4.5, None, None, None]
+    }
+
+
+async def test_a_stretch_of_the_past_comes_out_of_the_store_and_state_and_alarms_of_what_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    centre = Centre()
+    states = [
+        {"bit": 0, "channel": "n.mains", "below": 0.5},
+        {"bit": 1, "channel": "n.battery", "below": 11.5},
+        {"bit": 2, "channel": "n.pond.level", "when": "alarm"},
+        {"bit": 6, "channel": "n.pond.level", "when": "no-value"},
+    ]
+    more = {"element": RAIN_AND_LEVEL, "state": states, "unwatched": "00000481"}
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool, centre.listening():
+        await five_minutes(spool, 3, range(0, 60, 5))
+        await five_minutes(spool, 4, range(0, 60, 5))
+        await spool.commit([taken(reading("n.pond.level", 99.0, "2026-11-26T03:20:30.000Z"), mode="test")])
+        async with reporting(spool, centre, **more) as uplink:
+            await until(lambda: settled(uplink), "settled")
+
+            async def asked(function: int, rest: str = "") -> Up:
+                before = len(centre.reports(function))
+                await centre.tell(order(function, 9, 0x05, rest=rest))
+                await until(lambda: len(centre.reports(function)) > before, "answered")
+                return centre.reports(function)[-1]
+
+            told = await asked(0x38, "2611261126112612" + "0418000014" + "3B23")
+            assert told.elements == {
+                "3B@2611261100": 84.0, "3B@2611261114": None, "3B@2611261128": None, "3B@2611261142": None,
+                "3B@2611261156": None,
+            }  # fmt: skip
+            told = await asked(0x38, "2611261126112612" + "0418000020" + "3B23")
+            assert told.elements == {
+                "3B@2611261100": 84.0, "3B@2611261120": 84.2, "3B@2611261140": 84.4, "3B@2611261200": 84.0,
+            }  # fmt: skip
+            told = await asked(0x38, "2611261126112613" + "0418000000" + "F4" + "60")
+            ((first, second),) = told.elements.values()
+            assert told.observed == "2611261105"
+            assert (first[0], second[10]) == (0.5, 5.5)
+            assert second[11] is None
+            for wrong in ("3923", "F560"):
+                await centre.tell(order(0x38, 9, 0x05, rest="2611261126112612" + "0418000005" + wrong))
+            await centre.tell(order(0x38, 9, 0x05, rest="2601012626112612" + "0418000005" + "3B23"))
+
+            assert (await asked(0x46)).elements == {"45": 0b100_1000_0001}
+            at = "2026-11-26T05:00:00.000Z"
+            rows = [reading("n.mains", 1.0, at, ""), reading("n.battery", 11.0, at, "V")]
+            await spool.commit([taken(*rows, reading("n.pond.level", None, at))])
+            its = alarm(channel="n.pond.level", value=84.9)
+            await spool.commit([its], alarms=[("a", b"{" + its.body + b"}")])
+            await until(lambda: settled(uplink), "settled")
+            assert (await asked(0x46)).elements == {"45": 0b100_1100_0110}
+    assert "command 38: element 39 is not told here is refused" in caplog.text
+    assert len(centre.reports(0x38)) == 3
+    assert uplink.counters.connections == 1
+
+
+async def test_confirmations_of_answers_are_no_confirmations_of_reports(tmp_path: Path) -> None:
+    centre = Centre()
+    async with (
+        centre.listening(),
+        Spool.open(tmp_path / "store", "real", "boot") as spool,
+        reporting(spool, centre) as uplink,
+    ):
+        await until(lambda: centre.reports(0x2F), "it is there")
+        for serial in range(40):
+            await centre.tell(order(0x37, serial, 0x1B))
+        await spool.commit([readings(reading("n.pond.level", 84.5, "2026-11-26T04:10:10.000Z"))])
+        await until(lambda: settled(uplink), "settled")
+        assert len(centre.reports(0x32)) == 1, "confirmed at once, though much else was said"
