@@ -330,14 +330,18 @@ def decode(row: bytes) -> Alarm:
     return msgspec.json.decode(row, type=Alarm)
 
 
+ROTTEN = "it is not what was committed"  # what the store shows without a byte
+
+
 def readable(rows: Mapping[str, bytes]) -> dict[str, Alarm]:
-    """The rows of the book; one that has rotted is passed over and said: what still holds is raised anew."""
+    """The rows of the book; one that has rotted is passed over and said."""
     book = {}
     for id_, row in rows.items():
         try:
             book[id_] = decode(row)
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
-            log.error("alarm %s cannot be read back from the store: %s", id_, error)  # noqa: TRY400 -- no trace helps
+            why = error if row else ROTTEN
+            log.error("alarm %s cannot be read back from the store: %s", id_, why)  # noqa: TRY400 -- no trace helps
     return book
 
 

@@ -21,10 +21,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from daemon import alarms, dated, requests, site_watch
 from daemon import audit as auditing
+from daemon import dated, requests, site_watch
 from daemon import timekeeper as timekeeping
-from daemon.alarms import AlarmBook
+from daemon.alarms import ROTTEN, AlarmBook
 from daemon.audit import Audit, config_state, ordered, record_config, record_shadow
 from daemon.baselines import Baselines
 from daemon.batch import GAP_REASONS
@@ -55,7 +55,7 @@ from daemon.spool import Keeping, Spool, StoreError
 from daemon.spool_verbs import SpoolVerbs
 from daemon.state import State
 from daemon.stations import Stations
-from daemon.store_watch import StoreWatch
+from daemon.store_watch import StoreWatch, book_of
 from daemon.surroundings import Surroundings
 from daemon.taps import TappedObserver, header
 from daemon.timekeeper import Timekeeper
@@ -164,7 +164,7 @@ class _Core:
         site, clock, metrics = self._site, self._clock, self._metrics
         drivers = build_drivers(site, clock)
         channels = Channels(site.channels, sources(site, drivers), dated.periods(site))
-        rows = list(alarms.readable(await spool.alarms()).values())
+        rows = list((await book_of(spool)).values())
         room = build_room(site, clock, channels, rows)
         book, judge = room.book, room.judge
         verdicts = Verdicts(site, spool.stream)
@@ -360,7 +360,8 @@ def readable(states: Mapping[str, tuple[int, bytes]]) -> dict[str, tuple[int, by
         try:
             msgspec.json.decode(row)
         except (msgspec.MsgspecError, TypeError) as error:
-            log.error("%s begins anew, it cannot be read back from the store: %s", name, error)  # noqa: TRY400
+            why = error if row else ROTTEN
+            log.error("%s begins anew, it cannot be read back from the store: %s", name, why)  # noqa: TRY400
         else:
             found[name] = (seq, row)
     return found

@@ -162,6 +162,9 @@ def _boot(target: apsw.Connection, boot: int) -> None:
 
 def _table(source: apsw.Connection, target: apsw.Connection, table: str) -> None:
     with suppress(apsw.SQLError, *_DAMAGE):
-        for row in source.execute(f"SELECT * FROM {table}"):  # noqa: S608 -- words of ours
+        rows = source.execute(f"SELECT * FROM {table}")  # noqa: S608 -- words of ours
+        for row in rows:
+            names = [name for name, _ in rows.get_description()]  # an older schema has fewer
+            columns, marks = ", ".join(names), ", ".join("?" * len(names))
             with suppress(apsw.ConstraintError):
-                target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+                target.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", row)  # noqa: S608

@@ -78,3 +78,8 @@ CREATE TABLE gone (
     last   INTEGER NOT NULL CHECK (last >= first),
     reason TEXT NOT NULL CHECK (reason IN ('pushed-out', 'delivered', 'damaged'))
 ) STRICT;
+
+-- migration 3
+-- SHA-256 of the rest of the row (StoreRows.row_hash); NULL where a version before it wrote the row.
+ALTER TABLE alarm ADD COLUMN hash BLOB;
+ALTER TABLE state ADD COLUMN hash BLOB;

@@ -37,7 +37,7 @@ from daemon.ranges import Ranges
 from daemon.room import Keeping
 from daemon.seal import Head, HeadBusy, HeadFile, place
 from daemon.store_file import MEMORY, connect, named_errors, set_aside
-from daemon.store_rows import CHUNK_BYTES, MARKER, MOST_SEQ
+from daemon.store_rows import CHUNK_BYTES, MARKER, MOST_SEQ, holds
 from daemon.store_upkeep import StoreUpkeep
 
 if TYPE_CHECKING:
@@ -221,8 +221,9 @@ class Store(StoreUpkeep):
     def _alarms_as_far_as_readable(self) -> tuple[tuple[str, bytes], ...]:
         found = []
         with suppress(apsw.CorruptError, apsw.NotADBError, apsw.IOError):
-            for row in self._db.execute("SELECT id, body FROM alarm"):
-                found.append((row[0], row[1]))  # noqa: PERF401 -- what was read before the damage is kept
+            for id_, body, digest in self._db.execute("SELECT id, body, hash FROM alarm"):
+                if holds(digest, id_, body):  # what was read before the damage is kept
+                    found.append((id_, body))
         return tuple(found)
 
     def _found(self, mode: Mode, boot_id: str, lost: Lost | None) -> None:

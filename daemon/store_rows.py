@@ -60,6 +60,16 @@ _PACKS = """
 """
 
 
+def row_hash(*columns: str | int | bytes) -> bytes:
+    """What proves a row of the alarm book or of the states: SHA-256 of its columns as SQLite has them."""
+    return sha256(b"\0".join(c if isinstance(c, bytes) else str(c).encode() for c in columns)).digest()
+
+
+def holds(digest: bytes | None, *columns: str | int | bytes) -> bool:
+    """Whether the row is what was committed; a row from before there were hashes is believed."""
+    return digest is None or digest == row_hash(*columns)
+
+
 class StoreRows:
     """What is in the store, and how a batch gets in; used by one thread.
 
@@ -217,15 +227,18 @@ class StoreRows:
         return ranges
 
     def alarms(self) -> dict[str, bytes]:
-        """The alarm book: id -> JSON."""
+        """The alarm book: id -> JSON; without a byte where a row is not what was committed."""
         with self._sure():
-            return dict(self._db.execute("SELECT id, body FROM alarm"))
+            rows = self._db.execute("SELECT id, body, hash FROM alarm")
+            return {id_: body if holds(digest, id_, body) else b"" for id_, body, digest in rows}
 
     def states(self) -> dict[str, tuple[int, bytes]]:
-        """Name -> (the seq it covers, bytes), as last committed."""
+        """Name -> (the seq it covers, bytes), as last committed; without a byte where it is not that."""
         with self._sure():
+            rows = self._db.execute("SELECT name, seq, body, hash FROM state")
             return {
-                name: (seq, body) for name, seq, body in self._db.execute("SELECT name, seq, body FROM state")
+                name: (seq, body if holds(digest, name, seq, body) else b"")
+                for name, seq, body, digest in rows
             }
 
     def size_bytes(self) -> int:
@@ -251,11 +264,14 @@ class StoreRows:
             "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(b.seq, b.kind, self._boot, b.time_ns, d.mono_ns, b.count, b.payload, b.hash) for b, d in pairs],
         )
-        self._db.executemany("REPLACE INTO alarm (id, body) VALUES (?, ?)", alarms)
+        self._db.executemany(
+            "REPLACE INTO alarm (id, body, hash) VALUES (?, ?, ?)",
+            [(id_, body, row_hash(id_, body)) for id_, body in alarms],
+        )
         covered = self.last_seq + len(batches)
         self._db.executemany(
-            "REPLACE INTO state (name, seq, body) VALUES (?, ?, ?)",
-            [(name, covered, body) for name, body in states],
+            "REPLACE INTO state (name, seq, body, hash) VALUES (?, ?, ?, ?)",
+            [(name, covered, body, row_hash(name, covered, body)) for name, body in states],
         )
         return batches
 

@@ -31,6 +31,31 @@ OURSELVES = "pondwatch"
 _STORE = Subject("system", "store")
 
 
+async def book_of(spool: Spool) -> dict[str, Alarm]:
+    """The stored alarm book by id; where a row has rotted, the alarm as the chain told it last, put back."""
+    rows = await spool.alarms()
+    book = alarms.readable(rows)
+    if len(book) == len(rows):
+        return book
+    told: dict[str, Alarm] = {}
+    after = 0
+    while batches := await spool.peek(after, kinds=("alarms",)):
+        for batch in batches:
+            with contextlib.suppress(msgspec.MsgspecError):  # of a version that said it otherwise
+                alarm = alarms.decode(batch.payload)
+                told[alarm.id] = alarm
+        after = batches[-1].seq
+    back = {
+        id_: alarm
+        for id_, alarm in told.items()
+        if id_ not in book and (id_ in rows or alarm.response != "closed")  # an id may have rotted too
+    }
+    for alarm in back.values():
+        log.warning("alarm %s is taken from the chain, %s %s", alarm.id, alarm.condition, alarm.response)
+    await spool.commit([], [(id_, alarms.encode(alarm)) for id_, alarm in back.items()])
+    return book | back
+
+
 class StoreWatch:
     """Made by the composition root; `run` watches until cancelled.
 
@@ -82,7 +107,7 @@ class StoreWatch:
 
     async def _take_up(self) -> None:
         """The book of the store that is in use now, and the running one, become one."""
-        stored = alarms.readable(await self._spool.alarms())
+        stored = await book_of(self._spool)
         ours = {alarm.id.rpartition(":")[0]: alarm for alarm in self._book.open()}
         older = []
         for alarm in stored.values():

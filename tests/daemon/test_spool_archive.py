@@ -443,7 +443,7 @@ def test_a_store_of_schema_1_goes_on_with_its_backlog(tmp_path: Path, figure: Fi
 @pytest.mark.fault(
     row=55,
     fault="downgrade amid a backlog",
-    injected="a store of schema 2, a program that knows 1",
+    injected="a store of schema 3, a program that knows 1",
     holds="refused in a sentence; the file is as it was",
 )
 def test_a_downgrade_is_refused_in_a_sentence_and_changes_nothing(
@@ -453,7 +453,7 @@ def test_a_downgrade_is_refused_in_a_sentence_and_changes_nothing(
     before = (tmp_path / "spool.db").read_bytes()
     only_first = {1: store_file.migrations()[1]}
     monkeypatch.setattr(store_file, "migrations", lambda: only_first)
-    with pytest.raises(StoreNewer, match=r"newer Pondwatch \(schema 2, this one knows 1\): install"):
+    with pytest.raises(StoreNewer, match=r"newer Pondwatch \(schema 3, this one knows 1\): install"):
         open_store(tmp_path)
     assert (tmp_path / "spool.db").read_bytes() == before
     figure("refused, the file unchanged to the byte")
