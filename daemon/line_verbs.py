@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from daemon import requests
@@ -14,7 +15,7 @@ from drivers.modbus import ModbusDevice
 from drivers.scan import Found, Look, look_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from daemon.config import Site
     from daemon.control import Caller, Verb
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from drivers.recorder import Event, Header, Tap
 
 SCAN_SHARE = 0.2  # of a line's time that a scan takes from its polls at most
+LOOK_MOST_S = 1.0  # one unit is looked for in one piece, by some ten requests; no poll waits longer for it
 
 
 class LineVerbs:
@@ -40,6 +42,7 @@ class LineVerbs:
         self._drivers = drivers
         self._lines = lines
         self._taps = taps
+        self._searched: set[str] = set()
 
     def table(self) -> Mapping[type[requests.Request], Verb]:
         return {requests.Trace: self._trace, requests.Scan: self._scan}
@@ -65,27 +68,39 @@ class LineVerbs:
         line = self._lines.get(request.line)
         if not isinstance(line, PolledLine):
             raise Refused(f"the core polls no Modbus line called {request.line}", 2)
-        look = Look(request.fn, request.at, request.timeout_s)
+        look = _look(request)
         identities = profile.identities()
         taken = self._units(request.line)
         loop = asyncio.get_running_loop()
-        for unit in request.units:
-            if unit in taken:
-                continue
+        with self._alone(request.line):
+            for unit in request.units:
+                if unit in taken:
+                    continue
 
-            async def work(wire: Line, unit: int = unit) -> Found | None:
-                return await look_for(wire, unit, look, identities)
+                async def work(wire: Line, unit: int = unit) -> Found | None:
+                    return await look_for(wire, unit, look, identities)
 
-            began_s = loop.time()
-            try:
-                found = await line.submit(work)
-            except LineBusy as error:
-                raise Refused(str(error), 3) from None
-            except WireError as error:
-                raise Refused(f"{request.line}: {error}", 3) from None
-            if found is not None:
-                yield found
-            await asyncio.sleep((loop.time() - began_s) * (1 / SCAN_SHARE - 1))
+                began_s = loop.time()
+                try:
+                    found = await line.submit(work)
+                except LineBusy as error:
+                    raise Refused(str(error), 3) from None
+                except WireError as error:
+                    raise Refused(f"{request.line}: {error}", 3) from None
+                if found is not None:
+                    yield found
+                await asyncio.sleep((loop.time() - began_s) * (1 / SCAN_SHARE - 1))
+
+    @contextlib.contextmanager
+    def _alone(self, line: str) -> Iterator[None]:
+        """Several scans of one line would take a share each."""
+        if line in self._searched:
+            raise Refused(f"{line} is being searched already; wait for the end of that", 3)
+        self._searched.add(line)
+        try:
+            yield
+        finally:
+            self._searched.remove(line)
 
     def _units(self, line: str) -> set[int]:
         """The units of a line that the site file lists: they are polled, and left alone here."""
@@ -94,3 +109,19 @@ class LineVerbs:
             for device, driver in self._drivers.items()
             if self._line_of[device] == line and isinstance(driver, ModbusDevice)
         }
+
+
+def _look(request: requests.Scan) -> Look:
+    """How a unit is looked for on a line that is polled; the socket is open to more than our own verb."""
+    look = Look(request.fn, request.at, request.timeout_s)
+    try:
+        look.check(request.units)
+    except ValueError as error:
+        raise Refused(str(error), 2) from None
+    if look.timeout_s > LOOK_MOST_S:
+        raise Refused(
+            f"a line that is polled waits {LOOK_MOST_S:g} s at most for an answer; stop the core to look for "
+            "slower instruments",
+            3,
+        )
+    return look

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from drivers.contract import BadReply, Busy, NoReply, Refused
@@ -16,12 +17,13 @@ from drivers.framing import ModbusRefused
 from drivers.pdu import read_pdu
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from drivers.line import Line
     from drivers.model import Identity
 
-_NO_PATH = 10  # a gateway's word: it has no such unit
+UNITS = range(1, 248)  # Modbus over Serial Line 1.02, 2.2; 0 is everybody and never asked
+_ADDRESSES = range(0x10000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,15 @@ class Look:
     fn: Literal[3, 4] = 3
     at: int = 0
     timeout_s: float = 0.2
+
+    def check(self, units: Iterable[int]) -> None:
+        """ValueError, with the remedy, for what cannot be asked."""
+        if self.at not in _ADDRESSES:
+            raise ValueError(f"register {self.at} does not exist; addresses lie within 0 .. {_ADDRESSES[-1]}")
+        if not 0.0 < self.timeout_s < inf:
+            raise ValueError(f'a timeout of {self.timeout_s:g} s waits for nobody; give one as "200 ms"')
+        if wrong := [unit for unit in units if unit not in UNITS]:
+            raise ValueError(f"there is no unit {wrong[0]}; units lie within 1 .. {UNITS[-1]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +65,6 @@ async def look_for(line: Line, unit: int, look: Look, identities: Mapping[str, I
     except NoReply:
         return None
     except ModbusRefused as refused:
-        if refused.code == _NO_PATH:
-            return None
         said = f"exception {refused.code}"
     except (Refused, Busy):
         said = "busy"

@@ -7,6 +7,7 @@ opened here, and other speeds can be tried.
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import socket
 from typing import TYPE_CHECKING, Protocol
@@ -19,7 +20,7 @@ from drivers import profile
 from drivers.contract import LineDown
 from drivers.framing import MbapFraming, RtuFraming
 from drivers.line import Line
-from drivers.scan import Found, Look, look_for
+from drivers.scan import UNITS, Found, Look, look_for
 from drivers.wire import SerialWire, TcpWire
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 USUAL_MODES = ("9600 8N1", "4800 8N1", "19200 8N1", "19200 8E1", "9600 8E1", "38400 8N1", "115200 8N1")
 _NOT_HELD = 2  # the exit code of a line the core does not poll
-_UNITS = range(1, 248)  # Modbus over Serial Line 1.02, 2.2; 0 is everybody and never asked
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -52,11 +52,12 @@ def run(options: argparse.Namespace) -> int:
     units = units_of(options.units)
     try:
         look = Look(options.function, options.at, duration_s(options.timeout))
+        look.check(units)
         modes = _modes(options.modes, table)
     except ValueError as error:
         raise CommandError(str(error), 2) from None
     shown = _Shown(json=options.json)
-    if options.modes or not _through_core(options, units, look, shown):
+    if (options.modes and table.port) or not _through_core(options, units, look, shown):
         try:
             asyncio.run(search(table, units, modes, look, shown))
         except LineDown as error:
@@ -142,7 +143,7 @@ def units_of(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         wanted = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
-        if not wanted or wanted[0] not in _UNITS or wanted[-1] not in _UNITS:
+        if not wanted or wanted[0] not in UNITS or wanted[-1] not in UNITS:
             raise CommandError(f"--units {part!r} must lie within 1-247, as in 1-32,80", 2)
         units += [unit for unit in wanted if unit not in units]
     return units
@@ -152,7 +153,8 @@ def _through_core(options: argparse.Namespace, units: Sequence[int], look: Look,
     """Have a running core search its line; False if there is no core, or it does not hold the line."""
     path = control_socket(options)
     with socket.socket(socket.AF_UNIX) as probe:
-        if probe.connect_ex(str(path)):
+        # Only where there is none: two masters on one line take each other's replies for their own.
+        if probe.connect_ex(str(path)) in (errno.ENOENT, errno.ECONNREFUSED):
             return False
     request = requests.Scan(options.line, tuple(units), look.fn, look.at, look.timeout_s)
     rows = requests.stream(path, request, Found)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import struct
+import sys
+import tempfile
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from daemon import requests
 from daemon.clock import NS, Clock
 from daemon.commands import main
 from daemon.commands.scan import USUAL_MODES, units_of
@@ -21,10 +26,12 @@ from daemon.config import Site
 from daemon.control import Control
 from daemon.line_verbs import LineVerbs
 from daemon.poller import PolledLine, PolledUnit
+from daemon.requests import NotAnswered
 from drivers import profile
 from drivers.framing import RtuFraming
 from drivers.line import Line
 from drivers.modbus import ModbusDevice
+from drivers.scan import Found
 from drivers.wire import SerialWire
 from hardware_sim.ports import free_port
 from tests.drivers.rtu_server import Mode, RtuServer, adu, answer
@@ -144,6 +151,9 @@ def test_what_cannot_be_opened_or_is_no_modbus_line_is_said_in_one_sentence(
         (["l", "--units", "0-3"], "must lie within 1-247"),
         (["l", "--units", "x"], "must lie within 1-247"),
         (["l", "--timeout", "5"], "needs a number and one of the units"),
+        (["l", "--timeout", "0 s"], "waits for nobody"),
+        (["l", "--at", "70000"], "register 70000 does not exist"),
+        (["l", "--at", "-1"], "register -1 does not exist"),
         (["l", "--modes", "fast"], "is no serial mode"),
     ):
         assert main(["--config", path, "scan", *words]) == 2
@@ -193,3 +203,68 @@ async def test_a_line_that_the_core_polls_is_searched_through_the_core_and_its_o
     gaps = [after - before for before, after in pairwise(polls)]
     assert len(polls) > 5, "the scan takes its time, and the polls go on"
     assert max(gaps) < 1.0, "a device is polled while units that do not answer are waited for"
+
+
+async def test_nobody_who_may_only_look_can_keep_a_polled_line(tmp_path: Path) -> None:
+    """The socket takes more than our own verb says; a line that hangs has the watchdog end the core."""
+    server, clock = RtuServer(), Clock()
+    server.plan = plan
+    driver = ModbusDevice("level", profile.load("qdy30a").compile("level"), 3, clock, timeout_s=0.03)
+    line = Line(SerialWire(server.port, Mode()), RtuFraming(), "l")
+    polled = PolledLine(line, [PolledUnit(driver, NS, driver.cost_s)], clock, Witness())
+    path = tmp_path / "site.toml"
+    path.write_text(SITE.format(line=f'kind = "modbus-rtu"\nport = "{server.port}"'))
+    verbs = LineVerbs(Site.load(path), {}, {"l": polled}, {})
+
+    def scan(*units: int, **how: Any) -> str:
+        try:
+            found = list(requests.stream(tmp_path / "control.sock", requests.Scan("l", units, **how), Found))
+        except NotAnswered as refused:
+            return str(refused)
+        return str([each.unit for each in found])
+
+    async with Control(tmp_path / "control.sock", verbs.table()):
+        task = asyncio.create_task(polled.run())
+        assert "waits 1 s at most" in await asyncio.to_thread(scan, 9, timeout_s=90.0)
+        assert "waits for nobody" in await asyncio.to_thread(scan, 9, timeout_s=0.0)
+        assert "register 65536 does not exist" in await asyncio.to_thread(scan, 9, at=65536)
+        assert "no unit 0" in await asyncio.to_thread(scan, 0)
+        both = [asyncio.to_thread(scan, 9, 10, 11), asyncio.to_thread(scan, 9, 10, 11)]
+        assert sorted(await asyncio.gather(*both)) == [
+            "[9]",
+            "l is being searched already; wait for the end of that",
+        ]
+        assert await asyncio.to_thread(scan, 9) == "[9]", "and may be searched again"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    server.close()
+
+
+async def test_a_core_that_this_user_may_not_ask_is_not_gone_round() -> None:
+    """A second master on the core's line would take its replies: RTU over TCP keeps nobody out."""
+    connections: list[object] = []
+    server = await asyncio.start_server(lambda *its: connections.append(its), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as core:
+        run_dir = Path(folder) / "run"
+        run_dir.mkdir()
+        path = site(Path(folder), f'kind = "rtu-over-tcp"\naddress = "127.0.0.1:{port}"')
+        core.bind(str(run_dir / "control.sock"))
+        core.listen()
+        run_dir.chmod(0)
+        right = "-dac_override,-dac_read_search"  # by which root passes it
+        as_user = ["setpriv", f"--bounding-set={right}", f"--inh-caps={right}"] if os.geteuid() == 0 else []
+        for words in ([], ["--modes", "usual"]):
+            verb = await asyncio.create_subprocess_exec(
+                *as_user, sys.executable, "-m", "daemon.commands", "--config", path, "scan", "l", *words,
+                env={**os.environ, "PONDWATCH_RUN": str(run_dir)}, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            _, said = await verb.communicate()
+            assert (verb.returncode, said.decode()) == (
+                3,
+                f"pondwatch scan: {run_dir}/control.sock: this user may not speak to the core\n",
+            )
+        run_dir.chmod(0o700)
+    server.close()
+    await server.wait_closed()
+    assert not connections
