@@ -448,7 +448,8 @@ def build_lines(
                 continue
             driver = drivers[device.id]
             if isinstance(driver, ModbusDevice):
-                units.append(PolledUnit(driver, _every_ns(device), driver.cost_s, driver.wake_s))
+                alike_s = 0.0 if table.kind == "modbus-tcp" or clock.rate != 1.0 else driver.alike_s
+                units.append(PolledUnit(driver, _every_ns(device), driver.longest_s, driver.wake_s, alike_s))
             else:
                 every_ns = _every_ns(device)
                 wire = TappedWire(_wire(table), tap)

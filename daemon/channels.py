@@ -102,7 +102,7 @@ class _Measured:
             quality = quality or doubt
         if self.counter is not None:
             assert isinstance(part, Frame)
-            gained, why = self.counter.step(part.numbers[at])  # counts wrap before scale
+            gained, why = self.counter.step(part.numbers[at], part.tick_ns)  # counts wrap before scale
             if gained is None:
                 return nan, int(why)
             value, quality = gained * per_count, max(quality, int(why))
@@ -397,6 +397,7 @@ class Channels:
         self._dated = dated
         self.groups: list[Group] = []
         self._rhythms = {source.block: Rhythm(source.every_ns) for source in sources}
+        self._every_ns = {source.block.device: source.every_ns for source in sources}
         self._points = {
             (source.block.device, point): (source.block, at)
             for source in sources
@@ -519,7 +520,9 @@ class Channels:
         barometer = rest.pop(0) if table.barometer else None
         calibration, counter, per_count = table.calibration, None, 1.0
         if isinstance(calibration, Count):
-            counter, per_count = Counter(calibration.bits, calibration.max_step), calibration.per_count
+            device = table.source.partition(".")[0]
+            counter = Counter(calibration.bits, calibration.max_step, self._every_ns[device])
+            per_count = calibration.per_count
             self._stateful[table.id] = counter
             calibration = None
         periods = self._dated.get(table.id, ())

@@ -94,18 +94,28 @@ class PolledUnit(Slot):
     Args:
         driver: the device.
         every_ns: its period.
-        cost_s: bus time (real seconds) that an unanswered request takes: the longer of its deadline and the
-            silence kept after it. What a device does take is measured; this is for the watchdog's patience.
+        longest_s: the longest (real seconds) that a poll of it can take. What it does take is measured; this
+            is for the watchdog's patience.
         wake_s: how long it is not to be believed after its power comes.
+        alike_s: how long after the start it is not asked, lest it answer what a core before this one asked.
     """
 
-    __slots__ = ("again", "cost_s", "driver", "failures", "up", "wake_s", "why")
+    __slots__ = ("again", "alike_s", "driver", "failures", "longest_s", "not_before_s", "up", "wake_s", "why")
 
-    def __init__(self, driver: PolledDriver, every_ns: int, cost_s: float, wake_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        driver: PolledDriver,
+        every_ns: int,
+        longest_s: float,
+        wake_s: float = 0.0,
+        alike_s: float = 0.0,
+    ) -> None:
         super().__init__(every_ns)
         self.driver = driver
-        self.cost_s = cost_s
+        self.longest_s = longest_s
         self.wake_s = wake_s
+        self.alike_s = alike_s
+        self.not_before_s = 0.0  # of the event loop's clock
         self.failures = 0  # ticks in a row
         self.again = False  # this tick was asked for in vain once
         self.up: bool | None = None
@@ -130,19 +140,22 @@ class PolledLine:
         self._steps = clock.steps
         self._noisy = False
         self.beat_s = 0.0
-        self.patience_s = PATIENCE_S + sum(unit.cost_s for unit in self._units)
+        self.patience_s = PATIENCE_S + sum(unit.longest_s for unit in self._units)
         self.up: bool | None = None
 
     async def run(self) -> None:
         """Poll until cancelled."""
+        uptime_s = asyncio.get_running_loop().time()
+        for unit in self._units:  # after a power cut the instruments begin when the gateway does
+            unit.not_before_s = max(unit.wake_s, uptime_s + unit.alike_s)
         self._align()
-        self._let_wake()
         try:
             while True:
                 self.beat_s = asyncio.get_running_loop().time()
                 self._mark_noise()
                 while not self._jobs.empty():
                     await self._jobs.get_nowait()()
+                    self.beat_s = asyncio.get_running_loop().time()
                 if self._clock.steps != self._steps:
                     self._align()
                 turn = self._schedule.turn(self._clock.schedule_ns())
@@ -201,13 +214,10 @@ class PolledLine:
         """Every device's next tick anew: at the start, and after the wall clock stepped."""
         self._steps = self._clock.steps
         self._schedule.align(self._clock.schedule_ns())
-
-    def _let_wake(self) -> None:
-        """After a power cut the instruments begin when the gateway does; uptime says how long ago."""
-        uptime_s = asyncio.get_running_loop().time()
+        now_s = asyncio.get_running_loop().time()
         for unit in self._units:
-            if unit.wake_s > uptime_s:
-                self._rest(unit, unit.wake_s - uptime_s)
+            if unit.not_before_s > now_s:
+                self._rest(unit, unit.not_before_s - now_s)
 
     def _rest(self, unit: PolledUnit, real_s: float) -> None:
         until_ns = self._clock.schedule_ns() + int(real_s * NS * self._clock.rate)
@@ -301,6 +311,7 @@ class PolledLine:
         if was is not True:
             self._observer.device_state(self.id, unit.driver.device, up=True, error="")
         if was is False and unit.wake_s:
+            unit.not_before_s = asyncio.get_running_loop().time() + unit.wake_s
             self._rest(unit, unit.wake_s)
             return False
         return True

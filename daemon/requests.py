@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ANSWER_S = 120.0  # measuring now may take as long as the slowest logger on the line
+ANSWER_S = 120.0
+MEASURED_S = 900.0  # a logger that measures when it is read takes minutes, and so may one before it
 
 
 class Request(msgspec.Struct, tag_field="do", frozen=True, forbid_unknown_fields=True):
@@ -332,13 +333,13 @@ class _Answer(msgspec.Struct):
     exit: int = 1
 
 
-def ask(path: Path, request: Request, type: Any = Any) -> Any:  # noqa: A002 -- as msgspec calls it
+def ask(path: Path, request: Request, type: Any = Any, deadline_s: float = ANSWER_S) -> Any:  # noqa: A002 -- as msgspec calls it
     """The core's answer to one request, as `type`.
 
     Raises:
         NotAnswered: no core listens at `path`, or it refused.
     """
-    for answer in _answers(path, request, ANSWER_S):
+    for answer in _answers(path, request, deadline_s):
         return msgspec.json.decode(answer.ok, type=type)
     raise _broken(path)
 
@@ -370,7 +371,7 @@ def _answers(path: Path, request: Request, deadline_s: float | None) -> Iterator
                         raise NotAnswered(answer.error, answer.exit)
                     yield answer
         except TimeoutError:
-            raise NotAnswered(f"the core at {path} did not answer within {ANSWER_S:g} s", 3) from None
+            raise NotAnswered(f"the core at {path} did not answer within {deadline_s:g} s", 3) from None
         except PermissionError:
             raise NotAnswered(f"{path}: this user may not speak to the core", 3) from None
         except (FileNotFoundError, ConnectionRefusedError):

@@ -159,7 +159,7 @@ class Count:
 
     per_count: float = _key("quantity of one count in the channel's unit, as mm of rain for each tip", "0.2")
     bits: Literal[16, 32] = _key("width of the counter: where it wraps", "16")
-    max_step: int = _key("largest believable number of counts between two readings", "50")
+    max_step: int = _key("largest believable number of counts in one period of the device", "50")
 
     needs_temperature = False
     needs_barometer = False

@@ -35,7 +35,7 @@ _MEANING = {
     11: "the gateway heard nothing from it",
 }
 _LATER = frozenset({5, 6})
-_SILENT_BEHIND_GATEWAY = 11
+_BEYOND_GATEWAY = frozenset({10, 11})
 
 
 class ModbusRefused(Refused):
@@ -57,13 +57,14 @@ class ModbusBusy(Busy):
 def error_of(unit: int, reply: bytes) -> WireError | None:
     """What an exception reply means, or None for an ordinary reply.
 
-    Code 11 is a gateway's word for silence: it is a NoReply, so that a dead unit backs off.
+    Codes 10 and 11 are a gateway's word for silence: a NoReply, so that a dead unit is said to be one and
+    backs off.
     """
     if not reply[0] & _EXCEPTION_BIT:
         return None
     code = reply[1]
     text = f"unit {unit} answered exception {code}: {_MEANING.get(code, 'a code of its own')}"
-    if code == _SILENT_BEHIND_GATEWAY:
+    if code in _BEYOND_GATEWAY:
         return NoReply(text)
     return ModbusBusy(text, code) if code in _LATER else ModbusRefused(text, code)
 

@@ -35,6 +35,7 @@ _FAST_SILENCE_S = 0.00175  # Modbus over Serial Line 1.02, 2.5.1.1: fixed above 
 _RESYNC_QUIET_S = 0.005
 _LATENCY_S = 0.02  # an adapter may keep a received byte for 16 ms
 _NOISE_PATIENCE_S = 1.0
+_HELD_S = 0.5  # how long a serial server may take to pass on what it has kept, beside the round trip
 _STRAY_SHARE = 0.25  # of the wire's time; more than that fills the bucket of stray bytes
 _STRAY_MOST_S = 1.0
 
@@ -119,10 +120,15 @@ class Line:
             return
         self._loop = asyncio.get_running_loop()
         self._framing.reset()
+        begun = self._loop.time()
         await self._wire.open(self._on_bytes, self._on_loss)
         if self._silence_s:
             self._fine = timer(self._loop, self._fine_came)
-        self._quiet_since = self._loop.time()
+        self._quiet_since = now = self._loop.time()
+        if self._wire.keeps_bytes and not self._framing.names_requests:
+            # What a serial server still holds for whoever asked before, it sends a round trip after this one.
+            self._suspicious = True
+            self._hold_until = max(self._hold_until, now + _HELD_S + (now - begun))
         self.is_open = True
 
     def close(self) -> None:
@@ -167,6 +173,8 @@ class Line:
                 raise LineDown(f"line {self.name} is not open")
             if unit == 0 and self.broadcasts:
                 self._send(self._framing.request(unit, pdu, 0))
+                if not self.is_open:
+                    raise LineDown(f"line {self.name} was lost while everybody was told")
                 return b""
             adu = self._framing.request(unit, pdu, reply_bytes)
             reply = await self._exchange(adu, reply_bytes, timeout_s, slowest_reply_s)
@@ -281,6 +289,7 @@ class Line:
 
     def _on_loss(self, down: LineDown) -> None:
         self.is_open = False
+        self.told.clear()  # perhaps nobody heard it
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

@@ -19,6 +19,8 @@ from drivers.pdu import read_pdu, write_pdu
 from drivers.sample import Frame
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from drivers.contract import Stamps
     from drivers.line import Line
     from drivers.model import CompiledProfile, Write
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _REPLY_HEAD_BYTES = 2  # function code, byte count
 _WRITE_REPLY_BYTES = 5
+_WRITTEN_AND_READ = 2  # requests
 _COIL = 5
 _COIL_READS = (1, 2)
 _REGISTERS = 16
@@ -108,9 +111,38 @@ class ModbusDevice:
         return self._blocks
 
     @property
-    def cost_s(self) -> float:
-        """Bus time an unanswered request takes: its deadline, or the silence after it if that is longer."""
-        return self._slowest_reply_s
+    def longest_s(self) -> float:
+        """What a poll, or a write that is read back, can take if every reply comes at the last moment."""
+        requests, waits_s = 0, 0.0
+        for step in self._cycle:
+            match step:
+                case Request():
+                    requests += len(step.blocks)  # one each, where the device refuses them together
+                case WaitStep(s):
+                    waits_s += s
+                case _:
+                    requests += 1
+        return max(requests, _WRITTEN_AND_READ) * self._slowest_reply_s + waits_s
+
+    @property
+    def alike_s(self) -> float:
+        """For how long a reply to one of its requests can be taken for that to another; 0: none are alike.
+
+        The line sees to that for every request it sent itself. Not for one of the core that ended before.
+        """
+        asked = {(step.blocks[0].fn, step.count): step.at for step in self._requests()}
+        alike = any(asked[step.blocks[0].fn, step.count] != step.at for step in self._requests())
+        return self._slowest_reply_s if alike else 0.0
+
+    def _requests(self) -> Iterator[Request]:
+        """Every request for registers that it can come to make."""
+        for step in self._cycle:
+            match step:
+                case Request():
+                    yield step
+                    yield from (Request.of(block) for block in step.blocks)
+                case _Discard(request):
+                    yield request
 
     @property
     def wake_s(self) -> float:

@@ -209,7 +209,7 @@ class TappedWire:
 
     def __init__(self, wire: Wire, tap: Tap) -> None:
         self._wire, self._tap = wire, tap
-        self.character_s = wire.character_s
+        self.character_s, self.keeps_bytes = wire.character_s, wire.keeps_bytes
 
     async def open(self, on_bytes: OnBytes, on_loss: OnLoss) -> None:
         def seen(data: bytes) -> None:

@@ -72,6 +72,7 @@ class _Nowhere:
     """The wire of a tape."""
 
     character_s = 0.0
+    keeps_bytes = False
 
     async def open(self, on_bytes: OnBytes, on_loss: OnLoss) -> None:
         del on_bytes, on_loss

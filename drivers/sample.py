@@ -50,7 +50,7 @@ class Quality(IntEnum):
     MISSING_INPUT = 74  # an input of the calibration or derivation is missing
     BELOW_TIP = 75  # water stands below the tip: no level, and never zero head
     OVERRUN = 76  # the bus had no time for this poll
-    COUNTER_STEP = 77  # the counter moved more than the site allows between two polls
+    COUNTER_STEP = 77  # the counter moved more than the site allows from poll to poll
     BACK_OFF = 78  # not asked this time: the device has been silent
 
     @property

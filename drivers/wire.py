@@ -59,6 +59,11 @@ class Wire(Protocol):
         """Seconds one character takes on the wire; 0.0 where nobody can know."""
         ...
 
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether bytes meant for somebody before may come after opening; the kernel's ports forget them."""
+        ...
+
     async def open(self, on_bytes: OnBytes, on_loss: OnLoss) -> None:
         """Open and start reading.
 
@@ -88,6 +93,7 @@ class SerialWire:
         self._mode = mode
         self._write_s = write_s
         self.character_s = mode.bits_per_character / mode.baud
+        self.keeps_bytes = False
         self._handle: serial.Serial | None = None
         self._unsent = b""
         self._write_deadline: asyncio.TimerHandle | None = None
@@ -237,6 +243,7 @@ class TcpWire:
     """
 
     character_s = 0.0
+    keeps_bytes = True
 
     def __init__(self, host: str, port: int, *, connect_s: float = 5.0, dead_s: float = 20.0) -> None:
         self.address = f"{host}:{port}"

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     rows: list[Measured] = []
     took_ms: dict[str, list[float | None]] = {}
     for _ in range(options.times):
-        rows = requests.ask(control_socket(options), request, list[Measured])
+        rows = requests.ask(control_socket(options), request, list[Measured], requests.MEASURED_S)
         for device, ms in {row.device: row.round_trip_ms for row in rows}.items():
             took_ms.setdefault(device, []).append(ms)
     trips = [RoundTrips.of(device, all_ms) for device, all_ms in took_ms.items()] if options.times > 1 else []

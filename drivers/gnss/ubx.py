@@ -32,6 +32,7 @@ _PVT_BYTES = (84, 92)  # before and since protocol version 14
 _OK = 0b0000_0111  # fix, corrections, vector
 _HAS_VECTOR = 0b0000_0100  # without it zeros stand in its place
 _NOT_OK = 0b1110_0000  # the base station moves; its position, or its observations, are missing
+_NORMALIZED = 1 << 9  # a direction of length one stands in the vector's place
 _FIXES = {1: Fix.FLOAT, 2: Fix.FIXED}  # of carrSoln
 
 
@@ -47,7 +48,7 @@ class RelPos(NamedTuple):
     @property
     def fix(self) -> Fix:
         """Fixed only if the receiver says that fix, corrections and vector hold and the base stands still."""
-        if self.flags & _OK != _OK or self.flags & _NOT_OK:
+        if self.flags & _OK != _OK or self.flags & (_NOT_OK | _NORMALIZED):
             return Fix.NONE
         return _FIXES.get(self.flags >> 3 & 3, Fix.NONE)
 
@@ -138,7 +139,8 @@ class RelPosNed:
         if message.kind == NAV_RELPOSNED and (said := relpos(message.payload)) is not None:
             when = gps_moment(None, said.of_week_ms)
             code = float(said.flags >> 3 & 3)
-            where, sd_m = (said.vector_m, said.sd_m) if said.flags & _HAS_VECTOR else (NOWHERE, NOWHERE)
+            has_vector = said.flags & (_HAS_VECTOR | _NORMALIZED) == _HAS_VECTOR
+            where, sd_m = (said.vector_m, said.sd_m) if has_vector else (NOWHERE, NOWHERE)
             yield Epoch(when, said.fix, code, where, sd_m, base=str(said.base))
         elif message.kind == NAV_PVT and (status := pvt(message.payload)) is not None and status.utc:
             yield status.utc

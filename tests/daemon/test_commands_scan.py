@@ -187,7 +187,7 @@ async def test_a_line_that_the_core_polls_is_searched_through_the_core_and_its_o
         "level", profile.load("qdy30a").compile("level"), 3, clock, timeout_s=0.03, slowest_reply_s=0.03
     )
     line = Line(SerialWire(server.port, Mode()), RtuFraming(), "l")
-    polled = PolledLine(line, [PolledUnit(driver, NS // 10, driver.cost_s)], clock, Witness())
+    polled = PolledLine(line, [PolledUnit(driver, NS // 10, driver.longest_s)], clock, Witness())
     verbs = LineVerbs(loaded, {"level": driver}, {"l": polled}, {})
     async with Control(tmp_path / "control.sock", verbs.table()):
         task = asyncio.create_task(polled.run())
@@ -211,7 +211,7 @@ async def test_nobody_who_may_only_look_can_keep_a_polled_line(tmp_path: Path) -
     server.plan = plan
     driver = ModbusDevice("level", profile.load("qdy30a").compile("level"), 3, clock, timeout_s=0.03)
     line = Line(SerialWire(server.port, Mode()), RtuFraming(), "l")
-    polled = PolledLine(line, [PolledUnit(driver, NS, driver.cost_s)], clock, Witness())
+    polled = PolledLine(line, [PolledUnit(driver, NS, driver.longest_s)], clock, Witness())
     path = tmp_path / "site.toml"
     path.write_text(SITE.format(line=f'kind = "modbus-rtu"\nport = "{server.port}"'))
     verbs = LineVerbs(Site.load(path), {}, {"l": polled}, {})

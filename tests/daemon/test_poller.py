@@ -77,7 +77,11 @@ class Scripted:
 
 @contextlib.asynccontextmanager
 async def polling(
-    *drivers: Scripted, every_s: float = 0.05, cost_s: float = 0.05, wake_s: float = 0.0
+    *drivers: Scripted,
+    every_s: float = 0.05,
+    longest_s: float = 0.05,
+    wake_s: float = 0.0,
+    alike_s: float = 0.0,
 ) -> AsyncIterator[tuple[PolledLine, Recorder, asyncio.Server]]:
     """Drivers on a line to a TCP server that only accepts."""
 
@@ -88,7 +92,7 @@ async def polling(
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     recorder = Recorder()
-    units = [PolledUnit(d, round(every_s * NS), cost_s, wake_s) for d in drivers]
+    units = [PolledUnit(d, round(every_s * NS), longest_s, wake_s, alike_s) for d in drivers]
     line = PolledLine(
         Line(TcpWire("127.0.0.1", port), MbapFraming(), "L"), units, drivers[0].clock, recorder, 7
     )
@@ -146,7 +150,7 @@ async def test_a_dead_device_is_asked_less_and_less_and_the_others_keep_their_ti
     clock = Clock()
     well = Scripted("well", clock)
     dead = Scripted("dead", clock, takes_s=0.02, error=NoReply("silent"))
-    async with polling(well, dead, cost_s=0.02) as (_, recorder, _):
+    async with polling(well, dead, longest_s=0.02) as (_, recorder, _):
         await asyncio.sleep(2.0)
     assert len(recorder.of("well")) >= 0.95 * len(well.asked) >= 30
     assert len(dead.asked) <= 12
@@ -157,7 +161,7 @@ async def test_a_dead_device_is_asked_less_and_less_and_the_others_keep_their_ti
 
 async def test_a_device_that_comes_back_is_heard_within_twenty_times_what_asking_costs() -> None:
     device = Scripted("a", Clock(), error=NoReply("silent"))
-    async with polling(device, cost_s=0.02) as (_, recorder, _):
+    async with polling(device, longest_s=0.02) as (_, recorder, _):
         await asyncio.sleep(1.0)
         device.error = None
         await asyncio.sleep(BACK_OFF_MOST * 0.02 + 0.15)
@@ -279,6 +283,22 @@ async def test_a_device_that_must_wake_is_believed_only_after_its_time() -> None
     assert first - powered >= 0.35 * NS
     ticks = [frame.tick_ns for frame in recorder.frames]
     assert ticks == sorted(set(ticks))
+
+
+async def test_neither_waking_nor_the_wait_after_the_start_ends_because_the_clock_is_set() -> None:
+    """At boot the clock is set first of all, while the instruments still wake."""
+    clock = Stepping()
+    device = Scripted("a", clock)
+    began_s = asyncio.get_running_loop().time()
+    async with polling(device, alike_s=0.5) as (_, recorder, _):
+        await asyncio.sleep(0.1)
+        clock.step_ns = 86400 * NS
+        clock.rephase()
+        while not device.asked:
+            await asyncio.sleep(0.005)
+    assert 0.5 <= asyncio.get_running_loop().time() - began_s < 0.9
+    assert recorder.of("a", Quality.BUSY), "the ticks meanwhile are told, with their reason"
+    assert recorder.states == [("a", True)]
 
 
 async def test_a_period_changes_at_a_tick_of_the_new_one_and_back() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.counter import Counter
+from drivers.counter import Counter, CounterState
 from drivers.sample import Quality
 
 
@@ -53,6 +54,61 @@ def test_an_exchanged_gauge_costs_one_reading() -> None:
         (3, Quality.GOOD),
         (1, Quality.GOOD),
     ]
+
+
+EVERY_NS = 60_000_000_000
+
+
+def after_polls(
+    polls: int, before: int, after: int, bits: Literal[16, 32] = 16
+) -> tuple[int | None, Quality]:
+    """What a count is worth so many periods after the one before, of which at most 50 counts each are believed."""
+    counter = Counter(bits, 50, EVERY_NS)
+    counter.step(before, 0)
+    return counter.step(after, polls * EVERY_NS)
+
+
+def test_what_fell_while_the_line_was_down_is_not_lost() -> None:
+    assert after_polls(60, 1000, 4000) == (3000, Quality.GOOD)
+    assert after_polls(60, 1000, 4001) == (None, Quality.COUNTER_STEP)
+    assert after_polls(0, 1000, 1051) == (None, Quality.COUNTER_STEP)
+    assert after_polls(-5, 1000, 1051) == (None, Quality.COUNTER_STEP), "a clock that stepped back"
+
+
+def test_a_reset_while_the_line_was_down_is_never_taken_for_a_wrap() -> None:
+    """Modulo the width 64000 to 3 are 1539 counts, which 60 polls could have brought: 300 mm of no rain."""
+    assert after_polls(60, 64000, 3) == (3, Quality.COUNTER_RESET)
+    assert after_polls(60, 64000, 60) == (None, Quality.COUNTER_STEP)
+    assert after_polls(60, 65535, 0) == (1, Quality.GOOD)
+
+
+def test_no_outage_makes_half_the_width_believable() -> None:
+    assert after_polls(10**6, 1, 32768) == (32767, Quality.GOOD)
+    assert after_polls(10**6, 1, 32769) == (None, Quality.COUNTER_STEP)
+    assert after_polls(10**6, 40000, 39000) == (None, Quality.COUNTER_STEP)
+
+
+def test_how_long_the_gap_was_outlives_our_own_restart_and_a_state_of_before_says_nothing_of_it() -> None:
+    counter, again = Counter(16, 50, EVERY_NS), Counter(16, 50, EVERY_NS)
+    counter.step(1000, 0)
+    again.restore(counter.state())
+    assert again.step(1400, 10 * EVERY_NS) == (400, Quality.GOOD)
+    again.restore(CounterState(*(1000, None)))
+    assert again.step(1400, 10 * EVERY_NS) == (None, Quality.COUNTER_STEP)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "gained"), [(65535, 0, 1), (0, 0, 0), (65486, 0, 50), (65535, 49, 50)]
+)
+def test_a_wrap_at_exactly_the_modulus(before: int, after: int, gained: int) -> None:
+    assert steps(Counter(16, 50), before, after)[1] == (gained, Quality.GOOD)
+
+
+def test_a_technicians_base_value_is_one_step_and_power_that_fails_is_a_reset() -> None:
+    """Register 7 of a SEN0575 sets the count to whatever he writes; without power it begins at nothing."""
+    assert steps(Counter(32, 50), 1000, 500, 501)[1:] == [(None, Quality.COUNTER_STEP), (1, Quality.GOOD)]
+    assert steps(Counter(32, 50), 1000, 0, 1)[1:] == [(0, Quality.COUNTER_RESET), (1, Quality.GOOD)]
+    assert steps(Counter(32, 50), 4294967290, 0)[1] == (6, Quality.GOOD), "which no one can tell from a wrap"
 
 
 @pytest.mark.parametrize("raw", [math.nan, math.inf, -1, 65536, 3.5])

@@ -243,7 +243,7 @@ def test_only_a_vector_with_every_flag_right_is_fixed_or_float(version: int) -> 
         vector = ubx.relpos(relpos(flags, version))
         assert vector is not None
         assert vector.vector_m == pytest.approx((2.0002, 1.0001, -3.0003))
-        well = flags & 0b11100111 == 0b111
+        well = flags & 0b10_1110_0111 == 0b111  # bit 9: a mere direction
         assert vector.fix == (
             {1: Fix.FLOAT, 2: Fix.FIXED}.get(flags >> 3 & 3, Fix.NONE) if well else Fix.NONE
         )

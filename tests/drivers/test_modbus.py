@@ -14,7 +14,7 @@ from drivers.contract import BadReply, NoReply, Refused
 from drivers.framing import RtuFraming
 from drivers.line import Line
 from drivers.modbus import ModbusDevice, read_pdu, write_pdu
-from drivers.profile import read_profile
+from drivers.profile import load, read_profile
 from drivers.sample import Quality
 from drivers.wire import SerialWire
 from tests.drivers.rtu_server import Mode, RtuServer, adu, answer, word
@@ -229,7 +229,14 @@ async def test_the_raw_words_of_a_point_are_those_on_the_wire(server: RtuServer,
     await board.write(line, "relay2", True)
     relays, _ = await board.poll(line, 0)
     assert (board.words("relay1", relays), board.words("relay2", relays)) == ((0,), (1,))
-    assert logger.cost_s == 0.1
+
+
+def test_the_watchdog_waits_for_a_logger_that_measures_for_minutes() -> None:
+    """Both blocks of a VTN in command mode may take 140 s each: a core ended in between would never read it."""
+    logger = load("wenkon-vtn416").compile("vw1", {"freq01", "temp01"})
+    assert ModbusDevice("vw1", logger, 1, Ticking()).longest_s == 280.0
+    assert device(LOGGER).longest_s == pytest.approx(4 * 0.1 + 0.02)  # trigger, discard, two blocks; a wait
+    assert device(RELAY).longest_s == 0.2
 
 
 async def test_a_write_is_done_when_it_reads_back(server: RtuServer, line: Line) -> None:

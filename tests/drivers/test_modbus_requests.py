@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.coalesce import Request, coalesce, divide
+from drivers.contract import LineDown
 from drivers.framing import MbapFraming, RtuFraming
 from drivers.line import Line
 from drivers.modbus import ModbusDevice
@@ -21,6 +22,7 @@ from tests.drivers.rtu_server import Mode, RtuServer, adu, answer, word
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from drivers.model import CompiledBlock, Profile
 
@@ -230,6 +232,35 @@ async def test_a_broadcast_trigger_goes_out_once_for_all_that_are_due_together(
     assert [(r[0], r[1]) for r in server.requests] == [(0, 6), (1, 3), (2, 3), (3, 3)]
     await loggers[0].poll(line, 120)
     assert [(r[0], r[1]) for r in server.requests[4:]] == [(0, 6), (1, 3)]
+
+
+async def test_a_broadcast_that_went_out_as_the_adapter_vanished_is_said_again(
+    server: RtuServer, tmp_path: Path
+) -> None:
+    """Else a logger read in the same tick would give what it measured a tick ago."""
+    name = tmp_path / "port"
+    name.symlink_to(server.port)
+    line = Line(SerialWire(str(name), Mode()), RtuFraming(), "rs485-2")
+    await line.open()
+    its = profile([(3, 0, 2)], more=TRIGGER)
+    server.plan = lambda request: [(0.0, answer(request))] if request[0] else []
+    first = asyncio.create_task(device(its, 1).poll(line, 60))
+    while not server.requests:
+        await asyncio.sleep(0.001)
+    server.unplug()
+    with pytest.raises(LineDown):
+        await first
+    server.plug_in_again()
+    name.unlink()
+    name.symlink_to(server.port)
+    await line.open()
+    await device(its, 2).poll(line, 60)
+    assert [(r[0], r[1]) for r in server.requests] == [(0, 6), (0, 6), (2, 3)]
+    server.unplug()  # and with nothing read in between: the write itself fails, or the loss is seen before it
+    with pytest.raises(LineDown):
+        await device(its, 3).poll(line, 120)
+    assert not line.told
+    line.close()
 
 
 async def test_behind_modbus_tcp_a_broadcast_trigger_is_for_the_device_alone() -> None:

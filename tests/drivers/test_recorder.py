@@ -134,7 +134,7 @@ async def test_what_a_line_yielded_under_faults_comes_out_of_its_recording_in_ev
     tap.listeners.append(events.append)
     line = TappedLine(SerialWire(server.port, Mode()), RtuFraming(), tap)
     drivers = {name: device(name, unit, clock) for name, unit in (("a", 1), ("b", 2), ("dead", 3))}
-    units = [PolledUnit(driver, NS // 10, driver.cost_s) for driver in drivers.values()]
+    units = [PolledUnit(driver, NS // 10, driver.longest_s) for driver in drivers.values()]
     polled = PolledLine(line, units, clock, TappedObserver(witness, tap))
     task = asyncio.create_task(polled.run())
     try:

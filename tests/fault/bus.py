@@ -142,7 +142,7 @@ async def polled(
     clock, record = Clock(), Record()
     text = profile_text(timeout_s, timeout_s if slowest_s is None else slowest_s, registers)
     devices = {unit: Watched(f"u{unit}", text, unit, clock) for unit in units}
-    slots = [PolledUnit(device, round(every_s * NS), device.cost_s) for device in devices.values()]
+    slots = [PolledUnit(device, round(every_s * NS), device.longest_s) for device in devices.values()]
     poller = PolledLine(line, slots, clock, record, seed=7)
     task = asyncio.create_task(poller.run(), name=f"line {line.name}")
     try:

@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from daemon.clock import NS, Clock
+from daemon.poller import PolledLine, PolledUnit
 from drivers.contract import BadReply
 from drivers.framing import RtuFraming
 from drivers.line import Line
+from drivers.modbus import ModbusDevice
+from drivers.profile import read_profile
 from drivers.wire import SerialWire
 from tests.drivers.rtu_server import Mode, RtuServer, adu, answer, data, read
 from tests.drivers.test_line_campaign import HELD_BACK, MISATTRIBUTED, campaign
+from tests.drivers.test_recorder import Witness
 from tests.fault.bus import polled, share
 
 if TYPE_CHECKING:
     from collections import Counter
 
+    from drivers.sample import Sample
     from tests.conftest import Figure
 
 LINES, REQUESTS = 24, 1200
@@ -51,6 +57,77 @@ async def test_row_32_without_the_silence_the_same_faults_give_wrong_values(
     tally = await campaign(LINES, REQUESTS, 32, ("late",))
     figure(told(tally))
     assert tally[MISATTRIBUTED] > 0
+
+
+TWO_ALIKE = """
+schema = 1
+id = "logger"
+title = "Two blocks of one shape"
+source = [{ doc = "made for this test", trust = "inferred" }]
+speaks = "modbus"
+[bus]
+timeout = "300 ms"
+slowest_reply = "300 ms"
+[block.first]
+fn = 3
+at = 100
+n = 2
+[block.second]
+fn = 3
+at = 132
+n = 2
+[point.first]
+in = "first"
+at = 100
+type = "u32"
+[point.second]
+in = "second"
+at = 132
+type = "u32"
+"""
+
+
+async def values_after_a_restart(*, waits: bool) -> tuple[int, int]:
+    """Good and wrong values of a core that begins while its logger still works for the core before it."""
+    server, clock, witness = RtuServer(), Clock(), Witness()
+    server.plan = lambda request: [(0.25, answer(request))]
+    before = Line(SerialWire(server.port, Mode()), RtuFraming(), "L")
+    await before.open()
+    ask = before.transact(1, read(3, 132, 2), reply_bytes=6, timeout_s=0.3, slowest_reply_s=0.3)
+    asking = asyncio.create_task(ask)
+    while not server.requests:
+        await asyncio.sleep(0.001)
+    before.close()
+    await asyncio.gather(asking, return_exceptions=True)
+    driver = ModbusDevice("u1", read_profile(TWO_ALIKE.encode(), "logger", "logger").compile("u1"), 1, clock)
+    unit = PolledUnit(driver, NS // 20, driver.longest_s, alike_s=driver.alike_s if waits else 0.0)
+    poller = PolledLine(Line(SerialWire(server.port, Mode()), RtuFraming(), "L"), [unit], clock, witness)
+    task = asyncio.create_task(poller.run())
+    told: list[Sample] = []
+    async with asyncio.timeout(5.0):
+        while len(told) < 4:
+            await asyncio.sleep(0.02)
+            told = [each for frame in witness.frames for each in frame if not each.quality.is_bad]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    server.close()
+    right = {
+        point: int.from_bytes(data(1, 3, at, 2), "big") for point, at in (("first", 100), ("second", 132))
+    }
+    return len(told), sum(right[each.point] != each.value for each in told)
+
+
+@pytest.mark.fault(
+    row=32, fault="the core is started anew while a slow logger still works for the one before",
+    injected="a reply 0.25 s late to a request of before the start; a logger of two blocks of one shape",
+    holds="it is not asked until `slowest_reply` has passed; asked at once it would yield wrong values",
+)  # fmt: skip
+async def test_row_32_the_reply_to_the_core_before_is_nobodys_value(figure: Figure) -> None:
+    good, wrong = await values_after_a_restart(waits=True)
+    _, wrong_at_once = await values_after_a_restart(waits=False)
+    figure(f"{wrong} of {good} values wrong, {wrong_at_once} without the wait")
+    assert wrong == 0 < good
+    assert wrong_at_once > 0
 
 
 @pytest.mark.fault(
