@@ -169,7 +169,7 @@ def test_a_sentence_with_fewer_fields_than_its_profile_names_says_nothing_and_on
 
 
 @pytest.mark.parametrize(
-    ("q", "fix"), [(0, 2), (1, 2), (2, 2), (3, 2), (4, 0), (5, 1), (6, 2), (7, 0), ("", 2)]
+    ("q", "fix"), [(0, 2), (1, 2), (2, 2), (3, 2), (4, 0), (5, 1), (6, 2), (7, 2), ("", 2)]
 )
 def test_the_profile_says_which_quality_is_a_fix(q: object, fix: int) -> None:
     (epoch,) = epochs("comnav-gpntr", nmea_frame(f"GPNTR,212805.00,{q},1.0, +1.0,2.0,3.0,117"))
