@@ -38,7 +38,7 @@ def test_a_device_is_asked_as_often_as_is_said(
 ) -> None:
     answers = iter([12.0, 8.0, None])
 
-    def ask(_path: Path, _request: object, _type: object) -> list[Measured]:
+    def ask(_path: Path, _request: object, _type: object, _deadline_s: float) -> list[Measured]:
         ms = next(answers)
         quality = "good" if ms else "bad:no-reply"
         return [Measured("w", "weather", "pressure", (0x447C, 0x0D71), 1008.21, "hPa", quality, ms)]
