@@ -9,6 +9,7 @@ Protocol 1.1b3, 6 and 7. The checksum is pymodbus's, see docs/decisions/0001-mod
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import Protocol
 
@@ -69,6 +70,7 @@ def error_of(unit: int, reply: bytes) -> WireError | None:
     return ModbusBusy(text, code) if code in _LATER else ModbusRefused(text, code)
 
 
+@lru_cache(maxsize=1024)
 def fixed_head(pdu: bytes, reply_bytes: int) -> bytes:
     """The first bytes that any good reply to `pdu` must have; the rest is what we asked for."""
     function = pdu[0]

@@ -166,8 +166,13 @@ class Line:
         """
         if not self.is_open:
             raise LineDown(f"line {self.name} is not open")
-        await self._turn(gap_s if self._paced else 0.0, urgent=urgent)
         begun = self._loop.time()
+        gap_s = gap_s if self._paced else 0.0
+        if self._is_free(gap_s, begun):
+            self._taken = True
+        else:
+            await self._turn(gap_s, begun, urgent=urgent)
+            begun = self._loop.time()
         try:
             if not self.is_open:  # lost in the instant between the turn and this line
                 raise LineDown(f"line {self.name} is not open")
@@ -306,13 +311,14 @@ class Line:
 
     # Whose turn it is.
 
-    async def _turn(self, gap_s: float, *, urgent: bool) -> None:
-        now = self._loop.time()
-        undisturbed = not (self._taken or self._suspicious or self._urgent or self._routine)
-        if undisturbed and now >= self._ready_at(gap_s, now):
-            self._taken = True
-            return
-        waiter = _Waiter(self._loop.create_future(), gap_s, now)
+    def _is_free(self, gap_s: float, now: float) -> bool:
+        """Nobody asks or waits, nothing strange was heard, and the line has been quiet for long enough."""
+        if self._taken or self._suspicious or self._urgent or self._routine:
+            return False
+        return now >= self._hold_until and now >= self._quiet_since + max(gap_s, self._silence_s)
+
+    async def _turn(self, gap_s: float, since: float, *, urgent: bool) -> None:
+        waiter = _Waiter(self._loop.create_future(), gap_s, since)
         (self._urgent if urgent else self._routine).append(waiter)
         self._arm()
         try:

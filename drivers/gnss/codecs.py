@@ -46,8 +46,9 @@ class Framed:
     def feed(self, data: bytes, at_ns: int) -> Iterable[Told]:
         return [told for message in self._framer.feed(data, at_ns) for told in self._dialect.take(message)]
 
-    def flush(self) -> Iterable[Told]:
-        return self._dialect.rest()
+    def flush(self, at_ns: int = 0) -> Iterable[Told]:
+        hidden = [told for message in self._framer.quiet(at_ns) for told in self._dialect.take(message)]
+        return [*hidden, *self._dialect.rest()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,8 @@ class Decoder(Protocol):
         """What `data` completes; `at_ns` on a monotonic clock, by which a pause is noticed."""
         ...
 
-    def flush(self) -> Iterable[Told]:
-        """What still waited for something: it will not come any more."""
+    def flush(self, at_ns: int = 0) -> Iterable[Told]:
+        """What still waited for something: it will not come any more; `at_ns` as in `feed`."""
         ...
 
 

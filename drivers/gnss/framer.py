@@ -65,9 +65,13 @@ class Framer:
 
     def feed(self, data: bytes, at_ns: int) -> list[Message]:
         """The messages that `data`, come at `at_ns` of a monotonic clock, completes."""
-        found = self.flush() if self._rest and at_ns - self._heard_ns > IDLE_NS else []
+        found = self.quiet(at_ns)
         self._heard_ns = at_ns
         return found + self._scan(self._rest + data)
+
+    def quiet(self, at_ns: int) -> list[Message]:
+        """The messages that a false length hides, if the line has been quiet until now."""
+        return self.flush() if self._rest and at_ns - self._heard_ns > IDLE_NS else []
 
     def flush(self) -> list[Message]:
         """Give up what is waited for; the messages that a false length had hidden."""

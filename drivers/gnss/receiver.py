@@ -168,7 +168,7 @@ class GnssReceiver:
 
     def due(self) -> list[Frame]:
         """The frame of a period that is over and waits for an epoch that may never come."""
-        frames = self._hear(self._decoder.flush())
+        frames = self._hear(self._decoder.flush(self._stamps.monotonic_ns()))
         if self._open is not None and self.rhythm.tick(self._now_ns()) > self._open.tick_ns:
             frames.append(self._close(self._open))
         return frames

@@ -84,7 +84,8 @@ class Solutions:
         told = map(self._read, lines)
         return [each for each in told if each is not None]
 
-    def flush(self) -> Iterable[Told]:
+    def flush(self, at_ns: int = 0) -> Iterable[Told]:
+        del at_ns
         return ()
 
     def _read(self, line: bytes) -> Epoch | None:

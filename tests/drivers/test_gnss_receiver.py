@@ -20,15 +20,17 @@ from daemon.clock import NS
 from daemon.clock import Clock as RealClock
 from daemon.poller import StreamLine
 from drivers import profile
-from drivers.gnss import codecs, leap
+from drivers.gnss import codecs, leap, nmea
 from drivers.gnss.baseline import Baseline, Reference
-from drivers.gnss.epoch import Epoch
+from drivers.gnss.epoch import Epoch, day_ns
 from drivers.gnss.interval import MOST, WORTHLESS, Interval
 from drivers.gnss.receiver import GnssReceiver, Mount
+from drivers.gnss.ubx import NAV_RELPOSNED
 from drivers.sample import Frame, Quality
 from drivers.wire import SerialWire, TcpWire
 from tests.drivers.test_gnss import NOON, Clock, line, named
-from tests.drivers.test_gnss_dialects import DATA, ENU, UTC_OF_ENU, block, vector
+from tests.drivers.test_gnss_dialects import DATA, ENU, UTC_OF_ENU, block, epochs, relpos, vector
+from tests.drivers.test_gnss_framer import rtcm_frame, ubx_frame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -468,3 +470,78 @@ def test_an_hour_of_a_real_receiver_is_one_solution_near_its_plain_median() -> N
     up_mm = statistics.median(origin.displacement()(*each.where)[2] for each in fixed)
     assert named(frame)["up"][0] == pytest.approx(up_mm)
     assert named(frame)["height"][0] == pytest.approx(statistics.median(each.where[2] for each in fixed))
+
+
+# --- what receivers do on their worst days ------------------------------------------------------------------
+
+
+def test_a_leap_second_is_one_epoch_and_no_period_is_lost_or_doubled() -> None:
+    """The last second of 2016 was 60; NMEA writes it so, and a receiver may say 60 and 00 of one instant."""
+    first = day_ns(2016, 12, 31) + 86_397 * S
+    clock = Clock(first)
+    told = [("235957", "311216"), ("235958", "311216"), ("235959", "311216"), ("235960", "311216"),
+            ("000000", "010117"), ("000001", "010117"), ("000002", "010117")]  # fmt: skip
+    sentences = [
+        line(f"GNRMC,{utc}.00,A,4134.5,N,09345.0,W,0,0,{date},,,R")
+        + line(f"GPNTR,{utc}.00,4,13417.470,+12167.763,-5654.401,-42.319,117")
+        for utc, date in told
+    ]
+    device = receiver(clock, 1.0)
+    frames = play(device, clock, sentences) + device.due()
+    assert [frame.tick_ns for frame in frames] == [first + i * S for i in range(6)]
+    assert all(named(frame)["n"] == (1.0, Quality.GOOD) for frame in frames)
+
+
+def test_the_one_solution_of_an_hour_is_not_lost_behind_a_false_length() -> None:
+    """A radio wakes with garbage that looks like the head of an RTCM message of 1,023 bytes."""
+    clock = Clock()
+    device = receiver(clock, 3600.0)
+    assert device.feed(b"\xd3\x03\xff" + gpntr(0, 5.0)) == []
+    clock.advance(1.0)
+    assert device.due() == [], "it may still be one"
+    clock.advance(3600.0)
+    (frame,) = device.due()
+    assert (frame.tick_ns, named(frame)["east"]) == (NOON, about(5.0, Quality.GOOD))
+
+
+def test_a_base_that_changes_and_comes_back_within_a_period_leaves_the_own_ones_epochs() -> None:
+    clock = Clock()
+    device = receiver(clock, base="117")
+    epochs = [gpntr(0, 1.0), gpntr(1, 900.0, base="118"), gpntr(2, 901.0, 5, "118"), gpntr(3, 3.0), gpntr(60)]
+    (frame,) = play(device, clock, epochs)
+    assert named(frame)["east"] == about(2.0, Quality.GOOD)
+    assert named(frame)["n"] == (2.0, Quality.GOOD)
+    assert device.base == "117"
+
+
+def test_checks_in_small_letters_and_a_wrong_one_of_either_kind() -> None:
+    body = "KSXT,20211016083433.00,116.31,39.95,49.4,,,,,,3,,,27,1.0,2.0,3.0,,,,,"
+    good, short = f"{nmea.crc32(body.encode()):08x}", f"{nmea.xor8(body.encode()):02x}"
+    assert good != good.upper()
+    for check, fits in (
+        (good, True),
+        (good.upper(), True),
+        (short, True),
+        (f"{nmea.crc32(body.encode()) ^ 1:08x}", False),  # though its last byte may be the short check
+        (f"000000{short}", False),
+        (good[:2], good[:2] == short),
+        (good[:7], False),
+        (f"{short}{good}", False),
+    ):
+        assert (nmea.parse(f"${body}*{check}".encode()) is not None) == fits, check
+
+
+def test_a_frame_inside_a_correction_is_nobodys_solution() -> None:
+    """A base station's message may hold any bytes, those of a fixed vector too."""
+    inside = ubx_frame(NAV_RELPOSNED, relpos(0b10111))
+    assert epochs("ublox-relposned", rtcm_frame(inside)) == []
+    assert len(epochs("ublox-relposned", inside)) == 1
+
+
+def test_minus_zero_is_zero() -> None:
+    clock = Clock()
+    device = receiver(clock)
+    device.feed(line("GPNTR,120000.00,4,0.000,-0000.000,-0.000,-00.000,117"))
+    clock.advance(61.0)
+    (frame,) = device.due()
+    assert named(frame)["east"] == about(5654401.0, Quality.GOOD)

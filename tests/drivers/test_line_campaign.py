@@ -102,6 +102,14 @@ class Faults:
     def fault_echo(self, request: bytes) -> Plan:
         return [(0.0, request), (0.001, answer(request))]
 
+    def fault_echo_and_late(self, request: bytes) -> Plan:
+        """The adapter hears itself, and the device is as late as it may be."""
+        return [(0.0, request), (self.random.uniform(TIMEOUT_S, SLOWEST_S), answer(request))]
+
+    def fault_late_exception(self, request: bytes) -> Plan:
+        refusal = adu(request[0], bytes((request[1] | 0x80, self.random.choice((2, 6, 11)))))
+        return [(self.random.uniform(TIMEOUT_S, SLOWEST_S), refusal)]
+
     def fault_bad_checksum(self, request: bytes) -> Plan:
         reply = bytearray(answer(request))
         reply[self.random.randrange(len(reply))] ^= 1 << self.random.randrange(8)

@@ -29,6 +29,8 @@ def test_a_weir_monitor_that_still_measures_is_busy_and_has_no_value() -> None:
     _, values, qualities = block.decode(busy)
     assert math.isnan(values[1])
     assert qualities == bytes((Quality.GOOD, Quality.BUSY, Quality.GOOD, Quality.GOOD))
+    _, values, qualities = block.decode(struct.pack(">HfHf", 2, 0.25, 0, 12.5))
+    assert (qualities[1], qualities[3]) == (Quality.SENSOR_FAULT, Quality.GOOD), "neither ready nor measuring"
 
 
 def test_busy_comes_before_everything_else_that_could_be_said() -> None:
