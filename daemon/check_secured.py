@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from daemon.credentials import is_there
+from daemon.credentials import is_there, missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,4 +81,4 @@ def _tls(
         found.warn(f"{path}.url", "is not encrypted: anybody on the way can read and change what is sent")
     for key, name in {**files, **more, "password_file": its.password_file}.items():
         if name and not is_there(name):
-            found.warn(f"{path}.{key}", f"there is no file {name}")
+            found.warn(f"{path}.{key}", missing(name))

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from daemon.binder import nearest
 from daemon.check_secured import check_geohazard, check_influx, check_sparkplug
-from daemon.credentials import is_there
+from daemon.credentials import is_there, missing
 from daemon.findings import rows
 from daemon.uplink import geohazard_codes, sl651_frames
 from daemon.uplink.sl651_hours import is_group
@@ -172,7 +172,7 @@ def _sftp(path: str, its: TailingsFilesTable, found: Findings) -> None:
         found.wrong(f"{path}.key", "is missing: sftp needs a private key, or a password_file")
     for key, name in {"host_key": its.host_key, "key": its.key, "password_file": its.password_file}.items():
         if name and not is_there(name):
-            found.warn(f"{path}.{key}", f"there is no file {name}")
+            found.warn(f"{path}.{key}", missing(name))
 
 
 def _fields(path: str, fields: Iterable[str], found: Findings) -> None:
@@ -223,4 +223,4 @@ def _mqtt(path: str, uplink: UplinkTable, found: Findings) -> None:  # noqa: C90
         found.warn(f"{path}.url", "is not encrypted: anybody on the way can read and change what is sent")
     for key, name in (files | {"password_file": uplink.password_file}).items():
         if name and not is_there(name):
-            found.warn(f"{path}.{key}", f"there is no file {name}")
+            found.warn(f"{path}.{key}", missing(name))

@@ -522,11 +522,17 @@ class UplinkTable:
         "true",
         default=False,
     )
-    ca: str = _key("file with the authority's certificate; absent: the system's", '"ca.pem"', default="")
-    certificate: str = _key("file with the client's certificate", '"gw1.pem"', default="")
-    key: str = _key("file with the client's key", '"gw1.key"', default="")
+    ca: str = _key(
+        "file with the authority's certificate; absent: the system's", '"/etc/pondwatch/ca.pem"', default=""
+    )
+    certificate: str = _key(
+        "file with the client's certificate", '"/etc/pondwatch/secrets/gw1.pem"', default=""
+    )
+    key: str = _key("file with the client's key", '"/etc/pondwatch/secrets/gw1.key"', default="")
     username: str = _key("name at the broker", '"gw1"', default="")
-    password_file: str = _key("file with the password, first line", '"password"', default="")
+    password_file: str = _key(
+        "file with the password, first line", '"/etc/pondwatch/secrets/company"', default=""
+    )
     window: int = _key(
         "messages in flight at once, at most what the broker allows", "20", default=20, min=1, max=65535
     )

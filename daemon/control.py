@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import pwd
 import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -183,10 +184,18 @@ class Control:
         if type(request) not in self._verbs:
             raise Refused(f"{name} is not offered here", 2)
         if request.changes and not caller.may_change:
-            raise Refused(f"{name} changes things: only root and user {os.getuid()} may", 3)
+            raise Refused(f"{name} changes things: only root and {_own_user()} may", 3)
         if request.changes:
             log.info("control: %s by uid %d pid %d", request, caller.uid, caller.pid)
         return request, self._verbs[type(request)]
+
+
+def _own_user() -> str:
+    """Whose process this is: by name, or by number where it has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 async def _stream(

@@ -37,3 +37,13 @@ def first_line(name: str) -> str | None:
 def is_there(name: str) -> bool:
     """Whether there is such a file for us to read."""
     return os.access(handed(name), os.R_OK) and Path(handed(name)).is_file()
+
+
+def missing(name: str) -> str:
+    """What is to be said of a file that is not there for us, with the remedy."""
+    path = Path(name)
+    if not path.is_absolute():
+        return f"there is no file {name}; give its whole path"
+    if os.environ.get("CREDENTIALS_DIRECTORY") and path.parent == _SECRETS:
+        return f"{name} was not handed over; is it there, systemctl restart pondwatch does so"
+    return f"there is no file {name}"

@@ -26,7 +26,7 @@ class Notifier:
 
     def __init__(self, address: str = "", watchdog_s: float | None = None) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._watchdog_s = watchdog_s
+        self.watchdog_s = watchdog_s
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Notifier:
@@ -40,7 +40,7 @@ class Notifier:
     @property
     def interval_s(self) -> float | None:
         """How often to call `watchdog`: half of what the manager waits. None: never."""
-        return None if self._watchdog_s is None else self._watchdog_s / 2
+        return None if self.watchdog_s is None else self.watchdog_s / 2
 
     def ready(self, status: str = "") -> bool:
         return self._send("READY=1", status)
@@ -57,6 +57,10 @@ class Notifier:
 
     def watchdog(self) -> bool:
         return self._send("WATCHDOG=1")
+
+    def patience(self, seconds: float) -> bool:
+        """From now on the manager waits so long for `watchdog`, until this process ends."""
+        return self._send(f"WATCHDOG_USEC={int(seconds * 1e6)}")
 
     def _send(self, state: str, status: str = "") -> bool:
         """One datagram; whether it was taken. A manager that cannot hear us stops nothing."""

@@ -116,11 +116,15 @@ class TailingsFilesTable(_Pace):
         "where the files go: a folder of this machine, or sftp://user@host:port/folder", '"/srv/province"'
     )
     host_key: str = _key(
-        "sftp: file with the server's key, as known_hosts has it; required then", '"known_hosts"', ""
+        "sftp: file with the server's key, as known_hosts has it; required then",
+        '"/etc/pondwatch/known_hosts"',
+        "",
     )
-    key: str = _key("sftp: file with our private key", '"id_ed25519"', "")
+    key: str = _key("sftp: file with our private key", '"/etc/pondwatch/secrets/id_ed25519"', "")
     password_file: str = _key(
-        "sftp: file with the password, first line, where there is no key", '"password"', ""
+        "sftp: file with the password, first line, where there is no key",
+        '"/etc/pondwatch/secrets/company"',
+        "",
     )
     open_pit: str = _key("GNSS: open_pit_no", '"37000001"', "")
     slope: str = _key("GNSS: slope_no; a tailings dam's begins with 04", '"3700000104"', "")
@@ -150,11 +154,15 @@ class TailingsFilesTable(_Pace):
 class Secured(_Pace):
     """Who we are to the other side, and how we know it."""
 
-    ca: str = _key("TLS: file with the authority's certificate; absent: the system's", '"ca.pem"', "")
-    certificate: str = _key("TLS: file with our certificate, where they ask for one", '"gw1.pem"', "")
-    key: str = _key("TLS: file with our key", '"gw1.key"', "")
+    ca: str = _key(
+        "TLS: file with the authority's certificate; absent: the system's", '"/etc/pondwatch/ca.pem"', ""
+    )
+    certificate: str = _key(
+        "TLS: file with our certificate, where they ask for one", '"/etc/pondwatch/secrets/gw1.pem"', ""
+    )
+    key: str = _key("TLS: file with our key", '"/etc/pondwatch/secrets/gw1.key"', "")
     username: str = _key("our name there", '"gw1"', "")
-    password_file: str = _key("file with the password, first line", '"password"', "")
+    password_file: str = _key("file with the password, first line", '"/etc/pondwatch/secrets/company"', "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +173,9 @@ class InfluxTable(Secured):
         "where lines are written, whole: /write?db=NAME, or /api/v2/write?org=NAME&bucket=NAME",
         '"https://influx.example:8086/write?db=ponds"',
     )
-    token_file: str = _key("file with the token, first line, where there is no password", '"token"', "")
+    token_file: str = _key(
+        "file with the token, first line, where there is no password", '"/etc/pondwatch/secrets/influx"', ""
+    )
     measurement: str = _key("what the readings are called", '"reading"', "reading", pattern=DOTTED)
     alarm_measurement: str = _key("what the alarms are called", '"alarm"', "alarm", pattern=DOTTED)
 

@@ -11,6 +11,7 @@ when that is full the core waits or drops the connection, as it sees fit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import hashlib
 import logging
@@ -26,6 +27,7 @@ from edge_rules.advice import cache
 from edge_rules.advice.messages import Config, Hello, Line, Position
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edge_rules.advice.checkpoint import Checkpoint
@@ -39,6 +41,7 @@ JUDGE_S = (
 )
 RETRY_FIRST_S = 0.2
 RETRY_MOST_S = 10.0
+BEAT_S = 1.0  # who waits for the core makes progress, and says so as often
 
 _PARENT = os.getppid()
 
@@ -123,8 +126,10 @@ class Worker:
         return Checkpoint(self.position, self._config_sha256, self._detectors.tables)
 
 
-async def serve(socket: Path, state_dir: Path) -> None:
+async def serve(socket: Path, state_dir: Path, progress: Callable[[], object]) -> None:
     """Judge until cancelled; a core that is away is tried again, with jitter, for ever.
+
+    `progress` is called after each batch that was judged and answered, and while there is nothing to do.
 
     Returns only when the process that started it is gone: a core that died will start a worker of its own,
     and two would drive each other from the socket.
@@ -142,7 +147,7 @@ async def serve(socket: Path, state_dir: Path) -> None:
             log.debug("core not there: %s", error)
         else:
             try:
-                if await _talk(worker, reader, writer):
+                if await _talk(worker, reader, writer, progress):
                     wait_s = RETRY_FIRST_S
             except (OSError, ValueError) as error:  # ValueError: no such line, or one beyond the limit
                 log.warning("connection dropped: %s", error)
@@ -150,11 +155,16 @@ async def serve(socket: Path, state_dir: Path) -> None:
                 writer.close()
         if worker.unsent:
             worker = Worker(state_dir)
-        await asyncio.sleep(wait_s * (0.5 + random.random()))  # noqa: S311 -- jitter
+        await _wait(wait_s * (0.5 + random.random()), progress)  # noqa: S311 -- jitter
         wait_s = min(2 * wait_s, RETRY_MOST_S)
 
 
-async def _talk(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+async def _talk(
+    worker: Worker,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    progress: Callable[[], object],
+) -> bool:
     """One connection, to its end; whether the core said anything."""
     writer.transport.set_write_buffer_limits(high=0)  # drained now means handed to the kernel, all of it
     hello = Hello(worker.position.stream, worker.position.seq)
@@ -163,7 +173,7 @@ async def _talk(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.St
     decode = msgspec.json.Decoder(Line).decode
     spoken = False
     try:
-        while text := await reader.readline():
+        while text := await _line(reader, progress):
             spoken = True
             line = decode(text)
             if line.config is not None:
@@ -184,24 +194,43 @@ async def _talk(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.St
     return spoken
 
 
-def main(socket: Path, state_dir: Path, cache_dir: Path) -> None:
+async def _wait(seconds: float, progress: Callable[[], object]) -> None:
+    end_s = time.monotonic() + seconds
+    while (left_s := end_s - time.monotonic()) > 0:
+        progress()
+        await asyncio.sleep(min(BEAT_S, left_s))
+
+
+async def _line(reader: asyncio.StreamReader, progress: Callable[[], object]) -> bytes:
+    """The next line, however long it takes; empty at the end. What came of it meanwhile is kept."""
+    while True:
+        progress()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BEAT_S):
+                return await reader.readline()
+
+
+def main(
+    socket: Path, state_dir: Path, cache_dir: Path, progress: Callable[[], object] = lambda: None
+) -> None:
     """Compile, then serve until SIGTERM or SIGINT, or until the process that started this one is gone.
 
     Args:
         socket: the core's Unix socket.
         state_dir: existing folder for the checkpoints.
         cache_dir: existing folder below which compiled kernels are kept.
+        progress: called while it gets on, from when the kernels are compiled.
     """
     folder = cache.open_cache(cache_dir)
     from edge_rules.advice.detectors import compile_kernels  # noqa: PLC0415 -- numba reads the cache's place once
 
     compile_kernels()
     cache.seal(folder)
-    asyncio.run(_until_told(socket, state_dir))
+    asyncio.run(_until_told(socket, state_dir, progress))
 
 
-async def _until_told(socket: Path, state_dir: Path) -> None:
-    serving = asyncio.create_task(serve(socket, state_dir), name="serve")
+async def _until_told(socket: Path, state_dir: Path, progress: Callable[[], object]) -> None:
+    serving = asyncio.create_task(serve(socket, state_dir, progress), name="serve")
     loop = asyncio.get_running_loop()
     for told in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(told, serving.cancel)

@@ -19,7 +19,7 @@ _DEBIAN = Path(__file__).with_name("debian")
 _VENV = Path("opt/pondwatch/venv")
 _DOC = "usr/share/doc/pondwatch"
 _UNITS = ("pondwatch.service", "pondwatch-rules.service", "pondwatch-page.service")
-_CONFFILE = "/etc/udev/rules.d/60-pondwatch-ports.rules"
+_PORTS = "usr/share/pondwatch/60-pondwatch-ports.rules"
 _SCRIPT = """#!/opt/pondwatch/venv/bin/python3 -I
 import sys
 from daemon.commands import main
@@ -94,9 +94,11 @@ def _files(stage: Path) -> None:
     shutil.copytree(ROOT / "docs", stage / _DOC / "docs")
     for folder in ("prometheus", "grafana"):
         shutil.copytree(ROOT / "config" / folder, stage / _DOC / folder)
-    # the examples would give names to ports nobody asked about
+    # The first installation puts it into /etc and none touches it again: dpkg asks about a file that both
+    # sides changed, and an upgrade that nobody sits at ends at the question, with the services stopped. The
+    # examples in it are comments: they would give names to ports nobody asked about.
     rules = (units / "60-pondwatch-ports.rules").read_text()
-    _put(stage / _CONFFILE.lstrip("/"), re.sub(r"^(?=[^#\n].*SYMLINK\+=)", "#", rules, flags=re.MULTILINE))
+    _put(stage / _PORTS, re.sub(r"^(?=[^#\n].*SYMLINK\+=)", "#", rules, flags=re.MULTILINE))
     (stage / "etc/pondwatch/secrets").mkdir(parents=True)
     (stage / "usr/bin").mkdir(parents=True)
     (stage / "usr/bin/pondwatch").symlink_to("/opt/pondwatch/venv/bin/pondwatch")
@@ -119,7 +121,6 @@ def _control(stage: Path, version: str) -> None:
     (stage / "etc/pondwatch").chmod(0o750)
     (stage / "etc/pondwatch/secrets").chmod(0o700)
     _put(stage / "DEBIAN" / "control", control)
-    _put(stage / "DEBIAN" / "conffiles", f"{_CONFFILE}\n")
     for name in ("postinst", "prerm", "postrm"):
         _put(stage / "DEBIAN" / name, (_DEBIAN / name).read_text())
         (stage / "DEBIAN" / name).chmod(0o755)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.commands.rules import COMPILE_S, Watchdog
 from daemon.notify import Notifier
 
 
@@ -68,3 +69,26 @@ def test_the_watchdog_is_fed_twice_in_its_time_and_only_by_whom_it_waits_for(
     environment: dict[str, str], interval_s: float | None
 ) -> None:
     assert Notifier.from_environment(environment).interval_s == interval_s
+
+
+def test_the_rules_process_asks_for_patience_while_it_compiles_and_is_then_fed_by_progress_alone(
+    manager: tuple[str, socket.socket],
+) -> None:
+    address, listening = manager
+    progress = Watchdog(Notifier(address, watchdog_s=60.0))
+    assert listening.recv(1000).decode() == f"WATCHDOG_USEC={int(COMPILE_S * 1e6)}"
+    for _ in range(100):  # many batches in a moment
+        progress()
+    assert [listening.recv(1000).decode() for _ in range(2)] == ["WATCHDOG_USEC=60000000", "WATCHDOG=1"]
+    listening.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listening.recv(1000)
+
+
+def test_where_nobody_waits_for_it_the_rules_process_says_nothing(manager: tuple[str, socket.socket]) -> None:
+    """As a child of a core that systemd watches: it has the core's address, and is not its main process."""
+    address, listening = manager
+    Watchdog(Notifier(address))()
+    listening.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listening.recv(1000)

@@ -150,6 +150,7 @@ def test_the_rules_process_may_compile_and_has_neither_network_nor_device() -> N
     assert setting(rules, "CacheDirectory") == ["pondwatch"]
     assert setting(rules, "Environment") == ["NUMBA_CACHE_DIR=%C/pondwatch"]
     assert setting(rules, "Restart") == ["always"]
+    assert setting(rules, "WatchdogSec") == ["60"]
 
 
 def test_the_core_outlives_the_rules_when_memory_is_short() -> None:

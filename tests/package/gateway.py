@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tests.package.container import ROOT, Container, until
@@ -52,6 +54,11 @@ class Gateway(Container):
         )
         self.facts = json.loads(until(lambda: self.run("cat", "/run/bench/bench.json").stdout, "bench.json"))
 
+    def clock(self) -> datetime:
+        """What the core's clock shows."""
+        rate, _, epoch = str(self.facts["clock"]).partition("@")
+        return datetime.fromtimestamp(float(epoch) + (time.time() - float(epoch)) * float(rate), UTC)
+
     def bench(self, do: str, **request: Any) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(
             self.run(PYTHON, "-c", _ASK, json.dumps({"do": do, **request})).stdout
@@ -73,16 +80,16 @@ class Gateway(Container):
             text = text.replace(written, here)
         return text
 
-    def drop_in(self, *lines: str) -> None:
+    def drop_in(self, *lines: str, unit: str = CORE) -> None:
         """What `systemctl edit` would write, until the container ends."""
         name = re.sub(r"\W.*", "", lines[0])
         text = "\n".join(("[Service]", *lines, ""))
-        self.run("mkdir", "--parents", f"/run/systemd/system/{CORE}.d")
-        self.write(f"/run/systemd/system/{CORE}.d/{name}.conf", text)
+        self.run("mkdir", "--parents", f"/run/systemd/system/{unit}.d")
+        self.write(f"/run/systemd/system/{unit}.d/{name}.conf", text)
         self.run("systemctl", "daemon-reload")
 
-    def pid(self) -> int:
-        return int(self.property(CORE, "MainPID"))
+    def pid(self, unit: str = CORE) -> int:
+        return int(self.property(unit, "MainPID"))
 
     def get(self, url: str) -> str:
         return self.run(PYTHON, "-c", _GET, url).stdout

@@ -1,6 +1,6 @@
 """The package on a Debian that systemd boots: installed, started, killed, hung, reloaded, removed.
 
-The longer part, and a bare Debian, are in `test_container_long.py`, run by `make container`.
+A full disk, other versions, a technician's day and a bare Debian are in the files beside it.
 """
 
 from __future__ import annotations
@@ -73,19 +73,19 @@ def test_a_core_that_is_killed_is_started_again_and_its_chain_goes_on(gateway: G
 
 
 def test_a_core_that_hangs_feeds_no_watchdog_and_is_started_again(gateway: Gateway) -> None:
-    """With a shorter watchdog; `make container` waits for the one that is packaged."""
+    """With a shorter watchdog than is packaged; `make container` waits for that one."""
     gateway.drop_in("WatchdogSec=4")
     gateway.run("systemctl", "restart", CORE)
     hang(gateway, within_s=60)
 
 
-def hang(gateway: Gateway, within_s: float) -> float:
+def hang(gateway: Gateway, within_s: float, unit: str = CORE) -> float:
     """SIGSTOP: nothing in it runs on. How long it took until another process ran."""
-    before, began_s = gateway.pid(), time.monotonic()
-    gateway.run("systemctl", "kill", "--signal=STOP", CORE)
-    until(lambda: gateway.pid() not in (0, before), "another process", within_s)
+    before, began_s = gateway.pid(unit), time.monotonic()
+    gateway.run("systemctl", "kill", "--signal=STOP", unit)
+    until(lambda: gateway.pid(unit) not in (0, before), "another process", within_s)
     took_s = time.monotonic() - began_s
-    assert "watchdog" in gateway.journal(CORE).lower()
+    assert "watchdog" in gateway.journal(unit).lower()
     gateway.polls()
     return took_s
 
@@ -93,6 +93,25 @@ def hang(gateway: Gateway, within_s: float) -> float:
 def test_the_detectors_are_compiled_and_connected_without_network_or_device(gateway: Gateway) -> None:
     until(lambda: gateway.gauge("pondwatch_rules_up") == 1, "the rules process is connected", 110)
     assert gateway.property(RULES, "NRestarts") == "0", gateway.journal(RULES)
+
+
+def test_rules_that_hang_feed_no_watchdog_and_are_started_again(gateway: Gateway) -> None:
+    """With a shorter watchdog than is packaged. Judging feeds it, and so does waiting for a core that is away."""
+
+    def fed_s() -> float:
+        return int(gateway.property(RULES, "WatchdogTimestampMonotonic")) / 1e6
+
+    gateway.drop_in("WatchdogSec=4", unit=RULES)
+    gateway.run("systemctl", "restart", RULES)
+    until(lambda: gateway.gauge("pondwatch_rules_up") == 1, "the rules process is connected", 110)
+    before, first_s = gateway.pid(RULES), fed_s()
+    until(lambda: fed_s() > first_s + 8, "it is fed while it judges")
+    gateway.run("systemctl", "stop", CORE)
+    until(lambda: fed_s() > first_s + 16, "it is fed while the core is away")
+    gateway.run("systemctl", "start", CORE)
+    assert gateway.pid(RULES) == before, gateway.journal(RULES)
+    hang(gateway, 60, RULES)
+    until(lambda: gateway.gauge("pondwatch_rules_up") == 1, "another is connected", 110)
 
 
 def test_removing_keeps_site_file_and_readings_and_purging_the_readings_still(

@@ -1,4 +1,4 @@
-"""The longer part of a gateway's life, and the way from a bare Debian 12: `make container`."""
+"""The longer part of a gateway's life, and the way from a bare Debian 12; with `make container` the slowest of it too."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from systemd.package.__main__ import Made
 
-pytestmark = pytest.mark.campaign
+pytestmark = pytest.mark.timeout(400)
 NEWER = "0.1.1~test"
+PORTS = "/etc/udev/rules.d/60-pondwatch-ports.rules"
 
 
 def test_from_a_bare_debian_to_polling_it_takes_three_commands(
@@ -31,7 +32,7 @@ def test_from_a_bare_debian_to_polling_it_takes_three_commands(
         began_s = time.monotonic()
         gateway.run("apt-get", "install", "--yes", f"/mnt/{made.package.name}")
         installed_s = time.monotonic() - began_s
-        gateway.start_bench(speed=1.0)  # the instruments of this site
+        gateway.start_bench()  # the instruments of this site; nobody waits for the next full minute
         began_s = time.monotonic()
         gateway.write(SITE, gateway.site())
         gateway.run("systemctl", "start", CORE, RULES)
@@ -42,6 +43,7 @@ def test_from_a_bare_debian_to_polling_it_takes_three_commands(
         gateway.polls()
 
 
+@pytest.mark.campaign
 def test_the_signed_bundle_installs_where_there_is_no_network(gateway: Gateway, made: Made) -> None:
     gateway.run("dpkg", "--purge", "pondwatch")
     folder = made.package.with_name("bundle")
@@ -52,6 +54,7 @@ def test_the_signed_bundle_installs_where_there_is_no_network(gateway: Gateway, 
     assert gateway.run("pondwatch", "--help").returncode == 0
 
 
+@pytest.mark.campaign
 def test_the_packaged_watchdog_restarts_a_core_that_hangs(gateway: Gateway) -> None:
     assert gateway.property(CORE, "WatchdogUSec") == "30s"
     print(f"hung, another process after {hang(gateway, within_s=90):.0f} s")
@@ -95,15 +98,23 @@ def test_a_full_disk_stops_neither_polling_nor_a_start(small_disk: Gateway) -> N
     assert "whole up to" in small_disk.run("pondwatch", "spool", "verify").stdout
 
 
+@pytest.fixture(scope="module")
+def newer(made: Made, tree: Path) -> str:
+    """The package of the next version, as the container sees it."""
+    return f"/mnt/{newer_than(made, tree).name}"
+
+
 def test_an_upgrade_keeps_what_was_not_delivered_and_an_older_version_can_be_put_back(
-    gateway: Gateway, made: Made, tree: Path
+    gateway: Gateway, made: Made, newer: str
 ) -> None:
-    newer = newer_than(made, tree)
+    """Nobody sits at it, and both sides have changed the names of the ports: the gateway's stay, unasked."""
+    gateway.write(PORTS, "# ours\n")
     gateway.bench("platform", away_s=3600)
     until(lambda: gateway.gauge("pondwatch_spool_unsettled_batches") > 5, "a backlog")
     stream, length = gateway.stream()
-    gateway.run("dpkg", "--install", f"/mnt/{newer.name}")
+    gateway.run("dpkg", "--install", newer)
     until(lambda: gateway.version() == NEWER, "the newer version runs")
+    assert gateway.run("cat", PORTS).stdout == "# ours\n"
     assert gateway.gauge("pondwatch_spool_unsettled_batches") > 5
     until(lambda: gateway.stream()[1] > length, "the chain goes on")
     assert gateway.stream()[0] == stream
@@ -113,6 +124,19 @@ def test_an_upgrade_keeps_what_was_not_delivered_and_an_older_version_can_be_put
     until(lambda: gateway.gauge("pondwatch_spool_unsettled_batches") == 0, "everything is settled")
     assert gateway.stream()[0] == stream
     assert gateway.bench("summary")["holes"] == 0
+
+
+def test_an_upgrade_for_which_there_is_no_room_leaves_the_version_before_running(
+    gateway: Gateway, made: Made, newer: str
+) -> None:
+    free = int(gateway.says("df", "--block-size=1", "--output=avail", "/").split()[-1])
+    gateway.run("fallocate", "--length", str(free - 60_000_000), "/filler")
+    refused = gateway.run("dpkg", "--install", newer, check=False)
+    gateway.run("rm", "/filler")
+    assert refused.returncode != 0
+    assert "No space left on device" in refused.stdout
+    gateway.polls()
+    assert gateway.version() == made.version
 
 
 def newer_than(made: Made, tree: Path) -> Path:
