@@ -18,7 +18,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING
 
 from daemon.dated import in_force
-from daemon.reading import ReadingFrame
+from daemon.reading import PointRaws, ReadingFrame, Script
 from drivers.calibration import Count
 from drivers.counter import Counter
 from drivers.rhythm import Rhythm
@@ -268,6 +268,12 @@ class Group:
     steps: list[_Measured | _Derived] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)  # channels whose state moves with each reading
     plain: list[_Plain] = field(default_factory=list)  # the steps as `_compute_plain` takes them, or none
+    names: list[str] = field(default_factory=list)  # of the plain steps: their points
+    places: Callable[[Sequence[float]], Sequence[float]] | None = (
+        None  # ... and numbers, where not all in order
+    )
+    good: bytes = b""  # ... and qualities, where there is nothing to remark on
+    script: Script | None = None
     rhythms: list[Rhythm] = field(default_factory=list)  # of each node
     waiting: dict[int, tuple[Part, int]] = field(default_factory=dict)  # tick -> first part, since when
     others: list[dict[int, Part]] = field(default_factory=list)  # per further node: tick -> part
@@ -331,13 +337,55 @@ class Group:
             raws,
         )
 
+    def compile(self, plain: list[_Plain]) -> None:
+        """Every channel is one number of one block: `plain`, in their order."""
+        self.plain = plain
+        self.names = [name for *_, name in plain]
+        places = [at for at, *_ in plain]
+        block = self.nodes[0]
+        assert isinstance(block, Block)
+        if places != list(range(len(block.points))):
+            self.places = lambda numbers: [numbers[at] for at in places]
+        self.good = bytes(len(plain))
+        self.script = Script(self.channels, self.units, self.names)
+
     def _compute_plain(self, frame: Frame) -> ReadingFrame:
         """What `compute` does, where every channel is one number of one block (a test compares the two).
 
         Nearly every value of a large site comes this way, so nothing is called but the calibration.
         """
-        values, qualities = [], bytearray()
+        script = self.script
+        assert script is not None
         given, grades = frame.values, frame.qualities
+        if any(grades) or (values := self._all_good(given)) is None:
+            values, qualities = self._one_by_one(given, grades)
+        else:
+            qualities = self.good
+        numbers = frame.numbers
+        if numbers and self.places is not None:
+            numbers = self.places(numbers)
+        return ReadingFrame(
+            self.channels,
+            self.units,
+            frame.tick_ns,
+            frame.time_ns,
+            frame.mono_ns,
+            values,
+            qualities,
+            PointRaws(self.names, numbers),
+            script,
+        )
+
+    def _all_good(self, given: Sequence[float]) -> list[float] | None:
+        """The values of a frame that has nothing to remark on; None where one leaves its span."""
+        values = [given[at] if apply is None else apply(given[at]) for at, _, _, apply, _ in self.plain]
+        for value, (_, low, high, _, _) in zip(values, self.plain, strict=True):
+            if not low <= value <= high:
+                return None
+        return values
+
+    def _one_by_one(self, given: Sequence[float], grades: bytes) -> tuple[list[float], bytes]:
+        values, qualities = [], bytearray()
         for at, low, high, apply, _ in self.plain:
             value, quality = given[at], grades[at]
             if quality < _BAD:
@@ -348,18 +396,7 @@ class Group:
                     value = nan
             values.append(value)
             qualities.append(quality)
-        numbers = frame.numbers
-        raws = [{row[4]: numbers[row[0]]} for row in self.plain] if numbers else [_NO_RAW] * len(values)
-        return ReadingFrame(
-            self.channels,
-            self.units,
-            frame.tick_ns,
-            frame.time_ns,
-            frame.mono_ns,
-            values,
-            bytes(qualities),
-            raws,
-        )
+        return values, bytes(qualities)
 
 
 def _absent(node: Block | Group, like: Part) -> Part:
@@ -412,7 +449,7 @@ class Channels:
         for group in self.groups:
             plain = [step.plain() for step in group.steps]
             if None not in plain:
-                group.plain = [row for row in plain if row is not None]
+                group.compile([row for row in plain if row is not None])
             for node in group.nodes:
                 self._children.setdefault(node, []).append(group)
 

@@ -171,15 +171,20 @@ class Pipeline:
             self.shown.publish(readings)
 
     def _count(self, group: Group, readings: ReadingFrame) -> None:
-        bad = 0 if not max(readings.qualities) else sum(q >= Quality.NO_REPLY for q in readings.qualities)
-        good = readings.qualities.count(0)
+        qualities = readings.qualities
+        counters = self._counters.get(group.device) or self._new_counters(group.device)
+        if not any(qualities):
+            self._seen_ns[id(group)] = readings.time_ns
+            counters[0].inc(len(qualities))
+            return
+        bad = sum(q >= Quality.NO_REPLY for q in qualities)
+        good = qualities.count(0)
         if not bad:
             self._seen_ns[id(group)] = readings.time_ns
-        else:
-            seen = zip(readings.channels, readings.qualities, strict=True)
+        elif bad < len(qualities):
+            seen = zip(readings.channels, qualities, strict=True)
             self._seen_ns |= {c: readings.time_ns for c, q in seen if q < Quality.NO_REPLY}
-        counters = self._counters.get(group.device) or self._new_counters(group.device)
-        for counter, n in zip(counters, (good, len(readings.values) - good - bad, bad), strict=True):
+        for counter, n in zip(counters, (good, len(qualities) - good - bad, bad), strict=True):
             if n:
                 counter.inc(n)
 

@@ -136,7 +136,8 @@ class PolledLine:
         self._observer = observer
         self._random = random.Random(seed or None)  # noqa: S311 -- jitter, no secret
         self._reopen = Reopen(self._random)
-        self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(JOBS)
+        self._jobs: deque[Callable[[], Awaitable[None]]] = deque()
+        self._idle: asyncio.Future[None] | None = None  # while nothing is to be done
         self._steps = clock.steps
         self._noisy = False
         self.beat_s = 0.0
@@ -153,8 +154,8 @@ class PolledLine:
             while True:
                 self.beat_s = asyncio.get_running_loop().time()
                 self._mark_noise()
-                while not self._jobs.empty():
-                    await self._jobs.get_nowait()()
+                while self._jobs:
+                    await self._jobs.popleft()()
                     self.beat_s = asyncio.get_running_loop().time()
                 if self._clock.steps != self._steps:
                     self._align()
@@ -171,8 +172,7 @@ class PolledLine:
     def set_every(self, device: str, every_ns: int) -> int:
         """Poll `device` at another period from now on; returns the first tick that belongs to it."""
         unit = next(each for each in self._units if each.driver.device == device)
-        with contextlib.suppress(asyncio.QueueFull):  # then it is awake
-            self._jobs.put_nowait(_look_again)
+        self._wake()
         return unit.set_every(every_ns, self._clock.schedule_ns())
 
     async def submit(self, work: Callable[[Line], Awaitable[T]]) -> T:
@@ -197,10 +197,10 @@ class PolledLine:
             finally:
                 done.cancel()  # nothing happens if it is done; else nobody waits for ever
 
-        try:
-            self._jobs.put_nowait(job)
-        except asyncio.QueueFull:
-            raise LineBusy(f"line {self.id} has {JOBS} requests waiting; ask again later") from None
+        if len(self._jobs) >= JOBS:
+            raise LineBusy(f"line {self.id} has {JOBS} requests waiting; ask again later")
+        self._jobs.append(job)
+        self._wake()
         return await done
 
     @property
@@ -242,13 +242,21 @@ class PolledLine:
             wait_s = min(max(0.0, (release_ns - now_ns) / NS / self._clock.rate), wait_s)
         if not self._line.is_open:
             wait_s = min(max(0.0, self._reopen.next_s - asyncio.get_running_loop().time()), wait_s)
+        loop = asyncio.get_running_loop()
+        idle = self._idle = loop.create_future()
+        alarm = loop.call_later(wait_s, self._wake)
         try:
-            async with asyncio.timeout(wait_s):
-                job = await self._jobs.get()
-        except TimeoutError:
+            await idle
+        finally:
+            alarm.cancel()
+            self._idle = None
+        if not self._jobs:
             await self._opened()  # a port that is back is found without waiting for a tick
-            return
-        await job()
+
+    def _wake(self) -> None:
+        """Look again: at the time, or because there is work, or because the ticks have changed."""
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     # -- one poll ------------------------------------------------------------------------------------
 
@@ -378,10 +386,6 @@ class PolledLine:
                 log.info("line %s is open", self.id)
             else:
                 log.warning("line %s is down: %s", self.id, error)
-
-
-async def _look_again() -> None:
-    """Work that only wakes the line, because its ticks have changed."""
 
 
 def _tell_missing(

@@ -21,11 +21,11 @@ from daemon.reading import rfc3339
 from daemon.spool import Draft, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from daemon.clock import Clock
     from daemon.config import Site
-    from daemon.reading import Reading, ReadingFrame
+    from daemon.reading import ReadingFrame
     from daemon.spool import Mode, Spool
 
 
@@ -173,29 +173,32 @@ class Writer:
         return drafts, list(rows.items()), states
 
     async def _batches(self, frames: deque[ReadingFrame | Draft]) -> AsyncIterator[Draft]:
-        rows: list[Reading] = []
+        texts: list[bytes] = []
+        count = 0
         last: ReadingFrame | None = None
         while frames:
             taken = frames.popleft()
+            more = 0 if isinstance(taken, Draft) else len(taken.channels)
+            if last is not None and (not more or count + more > BATCH_READINGS):
+                yield self._batch(texts, count, last)
+                texts, count, last = [], 0, None
+                await asyncio.sleep(0)  # let the lines be served between two large batches
             if isinstance(taken, Draft):
-                if rows and last is not None:
-                    yield self._batch(rows, last)
                 yield taken
-                rows = []
-                continue
-            last = taken
-            rows.extend(last)
-            if len(rows) >= BATCH_READINGS:
-                for at in range(0, len(rows), BATCH_READINGS):
-                    yield self._batch(rows[at : at + BATCH_READINGS], last)
-                rows = []
-                await asyncio.sleep(0)  # let the lines be served between two large encodings
-        if rows and last is not None:
-            yield self._batch(rows, last)
+            elif more > BATCH_READINGS:
+                rows = list(taken)
+                for at in range(0, more, BATCH_READINGS):
+                    part = rows[at : at + BATCH_READINGS]
+                    yield self._batch([self._encoder.encode(part)[1:-1]], len(part), taken)
+            else:
+                texts.append(taken.json())
+                count, last = count + more, taken
+        if last is not None:
+            yield self._batch(texts, count, last)
 
-    def _batch(self, rows: list[Reading], last: ReadingFrame) -> Draft:
-        body = self._head + b'"readings":' + self._encoder.encode(rows)
-        return Draft("readings", body, last.time_ns, last.mono_ns, len(rows))
+    def _batch(self, texts: Sequence[bytes], count: int, last: ReadingFrame) -> Draft:
+        body = b'%b"readings":[%b]' % (self._head, b",".join(texts))
+        return Draft("readings", body, last.time_ns, last.mono_ns, count)
 
     # -- losing, which is said -----------------------------------------------------------------------
 

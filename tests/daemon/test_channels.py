@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isnan, nan
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -180,29 +181,37 @@ def test_waiting_ticks_are_bounded_and_the_oldest_is_finished_first() -> None:
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(
-    st.lists(
+    points=st.lists(
         st.tuples(
             st.floats(allow_nan=True, allow_infinity=True),
             st.sampled_from((Quality.GOOD, Quality.DEGRADED, Quality.SENTINEL, Quality.NO_REPLY)),
         ),
         min_size=3,
         max_size=3,
-    )
+    ),
+    came_at_all=st.booleans(),
+    order=st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True),
 )
 def test_the_short_way_of_plain_channels_says_what_the_long_way_says(
     points: list[tuple[float, Quality]],
+    came_at_all: bool,
+    order: list[int],
 ) -> None:
     block = Block("d", "b", ("x", "y", "z"), ("", "", ""))
     tables = [
         channel("c.x", source="d.x", span=(-10.0, 10.0)),
-        channel("c.y", source="d.y", calibration=Linear(2.0, 1.0)),
-        channel("c.z", source="d.z", calibration=Linear(2.0, 1.0), span=(0.0, 1.0)),
+        channel('"c"\\null', source="d.y", calibration=Linear(2.0, 1.0)),
+        channel("\u6e17\u538b", unit="\u2103", source="d.z", calibration=Linear(2.0, 1.0), span=(0.0, 1.0)),
     ]
+    tables = [tables[at] for at in order]
     short, long = (Channels(tables, [Source(block, S)]) for _ in range(2))
     assert short.groups[0].plain
     long.groups[0].plain = []
     values = [nan if quality.is_bad else value for value, quality in points]
-    came = Frame(block, S, S, S, [v for v, _ in points], values, bytes(q for _, q in points))
-    ((_, a),), ((_, b),) = short.on_frame(came), long.on_frame(came)
-    assert repr(list(a)) == repr(list(b))
-    assert a.qualities == b.qualities
+    numbers = [v for v, _ in points] if came_at_all else ()
+    for second in (1, 2):  # the second time the text between the numbers is there
+        came = Frame(block, S, second * S, S, numbers, values, bytes(q for _, q in points))
+        ((_, a),), ((_, b),) = short.on_frame(came), long.on_frame(came)
+        assert repr(list(a)) == repr(list(b))
+        assert a.qualities == b.qualities
+        assert a.json() == b.json() == msgspec.json.encode(list(b))[1:-1]

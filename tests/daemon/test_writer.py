@@ -90,6 +90,24 @@ async def test_a_large_heap_is_cut_into_batches_of_bounded_size(tmp_path: Path) 
     assert sum(counts) == 3 * (BATCH_READINGS - 1)
 
 
+async def test_frames_stay_whole_and_a_heap_of_them_makes_full_batches(tmp_path: Path) -> None:
+    async with Spool.open(tmp_path, "test", "boot") as spool:
+        bench = Bench(spool, 0.0)
+        for n in range(200):
+            bench.put(n, readings=24)
+        bench.put(200, readings=BATCH_READINGS + 5)  # no frame is so large; it would be cut
+        bench.writer.stop()
+        await bench.writer.run()
+        batches = await spool.peek()
+    whole = BATCH_READINGS // 24 * 24
+    assert [batch.count for batch in batches] == [whole, whole, 200 * 24 - 2 * whole, BATCH_READINGS, 5]
+    assert [batch.time_ns for batch in batches] == [82 * S, 165 * S, 199 * S, 200 * S, 200 * S]
+    readings = [r for batch in batches for r in json.loads(batch.payload)["readings"]]
+    assert [r["value"] for r in readings] == [n for n in range(200) for _ in range(24)] + [200] * (
+        BATCH_READINGS + 5
+    )
+
+
 async def test_a_state_is_stored_with_the_readings_that_moved_it(tmp_path: Path) -> None:
     async with writing(tmp_path) as bench:
         bench.state = 7
