@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -98,8 +99,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         help=f"serve the technician's page on 127.0.0.1 (default port: {_PAGE_PORT}, 0: a free one)",
     )
     options = parser.parse_args(arguments)
-    if not options.speed > 0.0:
-        parser.error("--speed must be positive")
+    if not 0.0 < options.speed < inf:
+        parser.error("--speed must be positive and finite")
     return options
 
 
@@ -132,6 +133,9 @@ async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
     clock = options.clock or BenchClock.starting_now(options.speed)
     platform = Platform(receiver, port=options.platform_port)
     played: list[Playback | TableLine] = [load(path, options.run_dir) for path in options.recording]
+    twice = {each.name for each in played if sum(each.name == other.name for other in played) > 1}
+    if twice:
+        raise NotPlayable(f"two recordings of one line: {', '.join(sorted(twice))}")
     if options.table is not None:
         played.append(TableLine("table", read(options.table)))
     try:

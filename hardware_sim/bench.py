@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from dataclasses import asdict
 from math import floor
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -36,6 +37,7 @@ from hardware_sim.instruments.waveshare_relay import WaveshareRelay
 from hardware_sim.instruments.wenkon_vtn416 import Vtn416
 from hardware_sim.platform import Platform
 from hardware_sim.receiver import Receiver
+from hardware_sim.scenario import ScenarioWrong
 from hardware_sim.sensors import Sensor
 from hardware_sim.table import TableLine
 from hardware_sim.wires import ModbusTcpWire, RtuTcpWire, RtuWire, TalkerPtyWire, TalkerTcpWire, Wire
@@ -108,6 +110,7 @@ class Bench:
         self.gnss = GnssReceiver(site.GNSS_ORIGIN, scenario.seed, LANGUAGES[gnss_speaks])
         self._gnss_wire = TalkerPtyWire(run_dir / GNSS_LINE) if gnss_over == "pty" else TalkerTcpWire()
         self._build_wires(baud)
+        self._check(scenario)
         self.gateway = Gateway(control or run_dir / "control.sock", run_dir / "clock-step")
         self._control = ControlSocket(run_dir / "bench.sock", self)
         self._stack = contextlib.AsyncExitStack()
@@ -179,11 +182,17 @@ class Bench:
         await self._stack.aclose()
 
     def play(self, scenario: Scenario) -> None:
-        """Every fault ends; from its present state on the dam follows another scenario."""
+        """Every fault ends; from its present state on the dam follows another scenario.
+
+        Raises:
+            ScenarioWrong: a fault that cannot happen here; the present scenario goes on.
+        """
+        self._check(scenario)
         for task in self._staged:
             task.cancel()
         for target in list(self.faults):
             self.set_fault(target, "none")
+        self.platform.come_back()
         self.scenario = scenario
         self.played_s = self.clock.now_s()
         self.truth()  # the dam steps up to this moment on its old course
@@ -207,18 +216,30 @@ class Bench:
                     found[target] = rtu if target in self._sensors else rtu - faults.OF_SENSORS
         return found | {"platform": faults.OF_PLATFORM, "gateway": faults.OF_GATEWAY}
 
-    def set_fault(self, target: str, fault: str) -> None:
-        """Puts `fault` (see `faults`) in force at `LINE/UNIT`, `LINE`, `platform`, `gateway`; `none` ends it.
+    def _check(self, scenario: Scenario) -> None:
+        """Refuse at once what would end the bench in the middle of its run."""
+        for planned in scenario.fault:
+            try:
+                self._possible(planned.target, planned.fault)
+            except FaultUnknown as error:
+                raise ScenarioWrong(f"{scenario.name}: fault at {planned.at_min:g} min: {error}") from None
 
-        Raises:
-            FaultUnknown: no such target, or the fault cannot happen to it.
-        """
+    def _possible(self, target: str, fault: str) -> Fault | None:
         targets = self.targets()
         if target not in targets:
             raise FaultUnknown(f"nothing is called {target!r}; there are {', '.join(targets)}")
         wanted = Fault.parse(fault)
         if wanted is not None and wanted.kind not in targets[target]:
             raise FaultUnknown(f"{wanted.kind} cannot happen to {target}")
+        return wanted
+
+    def set_fault(self, target: str, fault: str) -> None:
+        """Puts `fault` (see `faults`) in force at `LINE/UNIT`, `LINE`, `platform`, `gateway`; `none` ends it.
+
+        Raises:
+            FaultUnknown: no such target, or the fault cannot happen to it.
+        """
+        wanted = self._possible(target, fault)
         name, _, unit = target.partition("/")
         if unit:
             self._modbus[name].station.set_fault(int(unit), wanted)
@@ -283,10 +304,16 @@ class Bench:
     async def _stage(self, planned: PlannedFault) -> None:
         begin_s = self.played_s + planned.at_min * 60.0
         await self.clock.sleep_until(begin_s)
-        self.set_fault(planned.target, planned.fault)
+        try:
+            self.set_fault(planned.target, planned.fault)
+        except FaultUnknown as error:  # of the gateway, without a daemon on it
+            print(f"bench: {planned.fault} of {planned.target} is left out: {error}", file=sys.stderr)
+            return
+        staged = self.faults.get(planned.target)
         if planned.length_min is not None:
             await self.clock.sleep_until(begin_s + planned.length_min * 60.0)
-            self.set_fault(planned.target, "none")
+            if self.faults.get(planned.target) == staged:  # else somebody has put another in its place
+                self.set_fault(planned.target, "none")
 
     async def _take_platform_away(self, outage: Outage) -> None:
         await asyncio.sleep(outage.begin_s)

@@ -19,7 +19,8 @@ dam takes hours to months for what this one does in half an hour; a bench must s
 * Air: daily cycles of temperature (cooled by rain) and pressure (twice a day, and a slow swing).
 
 Integration is explicit Euler with a fixed step of one second, so the same seed and the same rain give the
-same numbers however often the dam is asked. 86,400 steps (a day) take about two seconds.
+same numbers however often the dam is asked; the slow part of the receiver's noise moves every ten seconds.
+A day (86,400 steps) takes about a quarter of a second, so that ninety of them fit into a test.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ _SETTLEMENT_SHARE: Final = 0.4
 _GNSS_WHITE_M: Final = (0.0012, 0.0012, 0.0026)  # east, north, up: RTK fixed, short base line
 _GNSS_SLOW_M: Final = (0.0008, 0.0008, 0.0016)  # multipath, correlated over ten minutes
 _GNSS_SLOW_S: Final = 600.0
+_GNSS_SLOW_TICKS: Final = 10  # it moves that seldom: nobody sees the difference against its ten minutes
+_GNSS_KEPT: Final = exp(-_GNSS_SLOW_TICKS * STEP_S / _GNSS_SLOW_S)
+_GNSS_KICK: Final = (1.0 - _GNSS_KEPT * _GNSS_KEPT) ** 0.5
+
+_RESERVOIRS: Final = tuple((p.rest_elevation_m, p.share, STEP_S / p.lag_s) for p in PIEZOMETERS)
+_MEAN_REST_M: Final = sum(p.rest_elevation_m for p in PIEZOMETERS) / len(PIEZOMETERS)
 
 
 def _nothing(_t_s: float) -> float:
@@ -103,6 +110,9 @@ class Ledger:
 def pond_at_rest_m() -> float:
     """The level at which the weir passes just what the slurry brings."""
     return SILL_ELEVATION_M + float((SLURRY_M3_S / WEIR_M05_S) ** (2.0 / 3.0))
+
+
+_POND_AT_REST_M: Final = pond_at_rest_m()
 
 
 class Dam:
@@ -154,40 +164,43 @@ class Dam:
         self._move_water(self._course.outflow_m3_s(course_s))
         self._move_phreatic_surface()
         self._move_crest(self._course.sliding_m_s(course_s))
+        if self._tick % _GNSS_SLOW_TICKS == 0:
+            self._move_multipath()
 
     def _move_water(self, outflow_m3_s: float) -> None:
         rain_m = self._rain_mm_per_h / 3.6e6 * STEP_S
-        runoff = rain_m * CATCHMENT_M2 * RUNOFF_SHARE
         released = self.runoff_m3 * STEP_S / RUNOFF_LAG_S
-        slurry = SLURRY_M3_S * STEP_S
         over_sill_m = max(0.0, self.pond_level_m - SILL_ELEVATION_M)
         decanted = min(WEIR_M05_S * over_sill_m**1.5 * STEP_S, over_sill_m * POND_M2)
-        self.runoff_m3 += runoff - released
-        self.pond_m3 += rain_m * POND_M2 + released + slurry - decanted
-        taken = min(outflow_m3_s * STEP_S, self.pond_m3)
-        self.pond_m3 -= taken
-        self.ledger.taken += taken
-        self.ledger.rained += rain_m * (CATCHMENT_M2 + POND_M2)
-        self.ledger.infiltrated += rain_m * CATCHMENT_M2 * (1.0 - RUNOFF_SHARE)
-        self.ledger.slurry += slurry
-        self.ledger.decanted += decanted
+        self.runoff_m3 += rain_m * CATCHMENT_M2 * RUNOFF_SHARE - released
+        self.pond_m3 += rain_m * POND_M2 + released + SLURRY_M3_S * STEP_S - decanted
+        ledger = self.ledger
+        if outflow_m3_s:
+            taken = min(outflow_m3_s * STEP_S, self.pond_m3)
+            self.pond_m3 -= taken
+            ledger.taken += taken
+        if rain_m:
+            ledger.rained += rain_m * (CATCHMENT_M2 + POND_M2)
+            ledger.infiltrated += rain_m * CATCHMENT_M2 * (1.0 - RUNOFF_SHARE)
+        ledger.slurry += SLURRY_M3_S * STEP_S
+        ledger.decanted += decanted
 
     def _move_phreatic_surface(self) -> None:
-        rise_m = self.pond_level_m - pond_at_rest_m()
-        for i, p in enumerate(PIEZOMETERS):
-            aim_m = p.rest_elevation_m + p.share * rise_m
-            self._phreatic_m[i] += (aim_m - self._phreatic_m[i]) * STEP_S / p.lag_s
+        rise_m = self.pond_level_m - _POND_AT_REST_M
+        self._phreatic_m = [
+            z + (rest_m + share * rise_m - z) * per_lag
+            for z, (rest_m, share, per_lag) in zip(self._phreatic_m, _RESERVOIRS, strict=True)
+        ]
 
     def _move_crest(self, sliding_m_s: float) -> None:
-        rises = [z - p.rest_elevation_m for z, p in zip(self._phreatic_m, PIEZOMETERS, strict=True)]
-        mean_rise_m = sum(rises) / len(rises)
+        mean_rise_m = sum(self._phreatic_m) / len(self._phreatic_m) - _MEAN_REST_M
         speed = min(_CREEP_LIMIT_M_S, _CREEP_AT_REST_M_S * exp(min(50.0, mean_rise_m / _CREEP_FOLDING_M)))
         self._creep_m += (speed + sliding_m_s) * STEP_S
-        keep = exp(-STEP_S / _GNSS_SLOW_S)
-        push = (1.0 - keep * keep) ** 0.5
+
+    def _move_multipath(self) -> None:
         for axis, sigma_m in enumerate(_GNSS_SLOW_M):
-            kick = push * sigma_m * gauss(self._seed, axis, self._tick)
-            self._slow_m[axis] = keep * self._slow_m[axis] + kick
+            kick = _GNSS_KICK * sigma_m * gauss(self._seed, axis, self._tick)
+            self._slow_m[axis] = _GNSS_KEPT * self._slow_m[axis] + kick
 
     def _truth(self) -> Truth:
         t_s = self._tick * STEP_S

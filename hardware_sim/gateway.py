@@ -8,6 +8,7 @@ site was told by `PONDWATCH_BENCH_STEP`.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 import struct
@@ -64,7 +65,10 @@ class Gateway:
     def _let_write(self) -> None:
         held, self._held = self._held, None
         if held is not None and Path(f"/proc/{held[0]}").exists():
-            resource.prlimit(held[0], resource.RLIMIT_FSIZE, held[1])
+            with contextlib.suppress(
+                ProcessLookupError, PermissionError
+            ):  # gone, or its number is another's now
+                resource.prlimit(held[0], resource.RLIMIT_FSIZE, held[1])
 
     def _daemon(self) -> int:
         with socket.socket(socket.AF_UNIX) as asking:

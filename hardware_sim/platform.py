@@ -108,10 +108,14 @@ class Platform:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_TICK_S)
-            if self._back_s is not None and loop.time() >= self._back_s:
+            back_s = self._back_s
+            if back_s is not None and loop.time() >= back_s:
                 with contextlib.suppress(OSError):  # somebody sits on the port: still away, tried again
                     await self._broker.start()
-                    self._back_s = None
+                    if self._back_s is back_s:
+                        self._back_s = None
+                    else:  # sent away again in the meantime
+                        self._broker.stop()
             if self.receipts and self.here:
                 for topic, payload in self.receiver.receipts():
                     self._broker.publish(mqtt.Publish(topic, payload, qos=1, properties=_JSON))

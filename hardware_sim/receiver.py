@@ -35,6 +35,8 @@ _MOST_CHANNELS: Final = 100_000
 _MOST_RANGES: Final = 100_000
 _MOST_HASHES: Final = 10_000
 _MOST_ALARMS: Final = 1_000  # the latest; older ones fall out and stay counted
+_MOST_SUBJECTS: Final = 10_000  # of which the worst level is kept; further ones are left out
+_LEVELS: Final = ("none", "blue", "yellow", "orange", "red")
 _FIRST_PREV: Final = "0" * 64
 _CHAINED: Final = frozenset({"readings", "alarms", "gaps", "audit"})
 _TOPIC_LEVELS: Final = 5
@@ -130,6 +132,7 @@ class Summary:
     readings_by_channel: dict[str, int]
     alarms: list[Alarm]
     levels: dict[str, int]  # alarm payloads by level
+    worst: dict[str, str]  # subject of an alarm, its id without the instant -> the worst level it ever had
     states: dict[str, str]  # gateway -> its last status
     streams: dict[str, list[list[int]]]  # gateway/stream -> ranges of seqs
     seals: int  # that hold
@@ -178,6 +181,7 @@ class Receiver:
         self._channels: Counter[str] = Counter()
         self._levels: Counter[str] = Counter()
         self._alarms: deque[Alarm] = deque(maxlen=_MOST_ALARMS)
+        self._worst: dict[str, str] = {}
         self._states: dict[str, str] = {}
         self._witnesses: dict[str, Witness] = {}
         self._now_at: dict[str, list[str]] = {}  # gateway -> its streams in their order, the newest last
@@ -237,6 +241,7 @@ class Receiver:
             readings_by_channel=dict(self._channels),
             alarms=list(self._alarms),
             levels=dict(self._levels),
+            worst=dict(self._worst),
             states=dict(self._states),
             streams={f"{g}/{name}": s.ranges.pairs() for (g, name), s in self._streams.items()},
             seals=sum(witness.held for witness in self._witnesses.values()),
@@ -360,12 +365,19 @@ class Receiver:
             row = (site, *key, seq, sha256, kind, payload)
             self._db.execute("INSERT OR IGNORE INTO batch VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
+    def _rank(self, alarm: Alarm) -> None:
+        subject = alarm.id.rpartition(":")[0]
+        if alarm.level in _LEVELS and (subject in self._worst or len(self._worst) < _MOST_SUBJECTS):
+            before = self._worst.get(subject, "none")
+            self._worst[subject] = max(before, alarm.level, key=_LEVELS.index)
+
     def _count(self, gateway: str, body: _Readings | Alarm | _Gap | _Audit | None) -> None:
         if isinstance(body, _Readings):
             self._channels.update(reading.channel for reading in body.readings)
         elif isinstance(body, Alarm):
             self._alarms.append(body)
             self._levels[body.level] += 1
+            self._rank(body)
         elif isinstance(body, _Gap):
             self._counts["gaps"] += 1
             stream = self._streams.get((gateway, body.of))

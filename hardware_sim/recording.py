@@ -108,9 +108,20 @@ def _read(path: Path) -> tuple[_Header, list[_Event]]:
         header = _decoded(path, 1, lines.readline(), _Header)
         if header.trace != 1 or header.kind not in _KINDS:
             raise NotPlayable(f"{path}:1: version {header.trace} of a {header.kind} line cannot be played")
+        if not header.line or set(header.line) & set("/\0"):  # it becomes the name of a link
+            raise NotPlayable(f"{path}:1: {header.line!r} is no name of a line")
         numbered = enumerate(islice(lines, _MOST_EVENTS), 2)
         # a power cut leaves half a line at the end
-        return header, [_decoded(path, n, line, _Event) for n, line in numbered if line.endswith(b"\n")]
+        return header, [_event(path, n, line) for n, line in numbered if line.endswith(b"\n")]
+
+
+def _event(path: Path, number: int, line: bytes) -> _Event:
+    event: _Event = _decoded(path, number, line, _Event)
+    try:
+        bytes.fromhex(event.hex)
+    except ValueError:
+        raise NotPlayable(f"{path}:{number}: hex: {event.hex[:20]!r} are no bytes") from None
+    return event
 
 
 def _decoded(path: Path, number: int, line: bytes, kind: type[Any]) -> Any:

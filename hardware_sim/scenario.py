@@ -191,9 +191,9 @@ def _still(_t_s: float) -> float:
 
 def _on_line(points: tuple[tuple[float, float], ...], t_s: float) -> float:
     """The straight line from point to point at `t_s`: nothing before the first, after the last its value."""
-    after = bisect_right(points, (t_s, inf))
-    if after == 0:
+    if not points or t_s < points[0][0]:
         return 0.0
+    after = bisect_right(points, (t_s, inf))
     here_s, here = points[after - 1]
     if after == len(points):
         return here

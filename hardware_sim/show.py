@@ -109,10 +109,13 @@ class Lines:
             return
         self._next = now + LINE_EVERY_S
         up, backlog = _backlog(seen.metrics)
-        values = "  ".join(f"{name.split('.', 1)[-1]} {_value(seen, name)}" for name in self._chosen())
+        values = "  ".join(
+            f"{name.split('.', 1)[-1]} {_value(seen, name)} {self._channels[name]}" for name in self._chosen()
+        )
+        platform = "here" if up else "AWAY" if seen.metrics else "-"
         print(
             f"{now - seen.began:5.1f} s  pond {_pond_level(seen.metrics):<6}  {values}  "
-            f"stored {seen.count}  platform {'here' if up else 'AWAY'}, {backlog} to settle",
+            f"stored {seen.count}  platform {platform}, {backlog} to settle",
             flush=True,
         )
 
@@ -149,7 +152,8 @@ class Screen:
         title = Text(f" {time.monotonic() - seen.began:.0f} s at x{speed:g}   pond ")
         title.append(level, _STYLE[level])
         title.append(f"   {seen.count} readings   platform ")
-        title.append("here" if up else "AWAY", "green" if up else "bold red")
+        if seen.metrics:  # before that nobody knows
+            title.append("here" if up else "AWAY", "green" if up else "bold red")
         title.append(f", {backlog} batches to settle")
         table = Table(title=title, title_justify="left", expand=True)
         for column in ("channel", "value", "unit", "quality", "level", "time"):

@@ -64,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; `arguments` without the program's name."""
     front = _Parser("pondwatch", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
-    front.epilog = "verbs:\n" + "\n".join(f"  {verb:8}{what}" for verb, what in VERBS.items())
+    front.epilog = "verbs:\n" + "\n".join(f"  {verb:9}{what}" for verb, what in VERBS.items())
     _common(front, config=Path(os.environ.get("PONDWATCH_CONFIG") or _CONFIG), json=False)
     front.add_argument("verb", choices=VERBS, metavar="VERB")
     front.add_argument("rest", nargs=argparse.REMAINDER, metavar="...")

@@ -1,18 +1,20 @@
 // The page: what the bench sends, into what a person sees. All state is in `now`; `draw` shows it.
 
-import { plan, section, strip } from "/draw.js";
-import { QUALITY_ZH, WORDS } from "/words.js";
+import { plan, section, span, strip } from "/draw.js";
+import { QUALITY, WORDS } from "/words.js";
 
 const $ = (id) => document.getElementById(id);
 const MOST_INSTANTS = 1440;
 const MOST_CHUNKS = 40; // per line
 const TILES = ["PZ01", "PZ02", "PZ03", "PZ04", "LV01", "RN01", "GN01", "AT01"];
 const OLD_MIN = 5;
+const SAID_MS = 8000; // how long a refusal stays
+const AGAIN_MS = 3000; // a bench that turned us away is asked again
 const ORDER = ["red", "orange", "yellow", "blue", "none"];
 
 const now = {
   lang: localStorage.getItem("lang") ?? (navigator.language.startsWith("zh") ? "zh" : "en"),
-  facts: null, live: null, history: [], past: null, chunks: {}, open: null, hint: null, cut: false,
+  facts: null, live: null, history: [], past: null, chunks: {}, open: null, hint: null, cut: false, said: "", saidUntil: 0,
 };
 
 const say = (key) => WORDS[now.lang][key] ?? key;
@@ -26,11 +28,14 @@ function html(tag, look, ...children) {
   return made;
 }
 
-const clock = (t) => new Date(t * 1000).toLocaleTimeString(now.lang === "zh" ? "zh-CN" : "en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const tongue = () => (now.lang === "zh" ? "zh-CN" : "en-GB");
+const TIME = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const clock = (t) => new Date(t * 1000).toLocaleTimeString(tongue(), TIME);
+const dated = (t) => new Date(t * 1000).toLocaleString(tongue(), { month: "short", day: "numeric", ...TIME });
 
 function quality(text) {
   const reason = text.split(":")[1] ?? text;
-  return text === "good" ? say("good") : ours(QUALITY_ZH[reason] ?? reason, reason);
+  return text === "good" ? say("good") : QUALITY[now.lang][reason] ?? reason;
 }
 
 /** What is believed of a place at the instant that is shown. */
@@ -53,7 +58,7 @@ function draw() {
   const instant = now.past ?? now.live.instant;
   const show = (id) => believed(instant, id);
   drawHead(instant);
-  section($("section"), now.facts, instant, show, now.live.relays.some(Boolean), innerWidth < 1000);
+  section($("section"), now.facts, instant, show, WORDS[now.lang], innerWidth < 1000);
   plan($("plan"), instant, show, WORDS[now.lang]);
   $("values").replaceChildren(...TILES.map((id) => tile(instant, show(id))));
   drawTime(instant);
@@ -73,17 +78,19 @@ function drawHead(instant) {
   $("clock").textContent = `${clock(now.live.instant.t)}  ×${now.facts.rate}`;
   $("daemon").className = `lamp ${now.live.daemon ? "on" : "off"}`;
   $("platform").className = `lamp ${now.live.platform ? "on" : "off"}`;
-  $("notice").hidden = !now.cut && now.live.daemon;
-  $("notice").textContent = say(now.cut ? "cut" : "away");
+  const said = Date.now() < now.saidUntil ? now.said : "";
+  $("notice").hidden = !said && !now.cut && now.live.daemon;
+  $("notice").textContent = said || say(now.cut ? "cut" : "away");
 }
 
 function tile(instant, seen) {
-  const { place, text, how, look, old_min } = seen;
+  const { place, text, how, look, level, bad, old_min } = seen;
+  const stands = level !== "none" && !bad ? html("span", `at ${level}`, say(level)) : "";
   const made = html("article", `tile ${look}`,
     html("h3", "", place.id, html("small", "about", ours(place.name_zh, place.name_en)), html("small", "unit", place.unit)),
     html("strong", "", text),
     html("p", "truth", `${say("true")} ${instant.true[place.id].toFixed(place.digits)}`),
-    html("p", "quality", how === "" ? say("waiting") : old_min >= OLD_MIN ? `${old_min} ${say("minutes")}` : quality(how)));
+    html("p", "quality", how === "" ? say("waiting") : old_min >= OLD_MIN ? `${old_min} ${say("minutes")}` : how === "good" && stands ? stands : quality(how)));
   made.dataset.place = place.id;
   made.title = ours(place.name_zh, place.name_en);
   return made;
@@ -100,12 +107,19 @@ function drawTime(instant) {
     picker.replaceChildren(...options);
     picker.value = now.live.scenario;
   }
-  $("slider").max = Math.max(0, now.history.length - 1);
-  if (!now.past) $("slider").value = $("slider").max;
-  $("moment").textContent = `${now.past ? say("past") : say("now")} ${clock(instant.t)}`;
+  const [first, last] = [now.history[0]?.t ?? 0, now.history.at(-1)?.t ?? 0];
+  $("slider").max = last - first; // seconds: where the thumb stands, the cursor stands above it
+  $("slider").value = now.past ? instant.t - first : last - first;
+  $("moment").textContent = `${now.past ? say("past") : say("now")} ${dated(instant.t)}`;
   $("live").hidden = !now.past;
+  $("asof").textContent = now.past ? say("asOfNow") : "";
   document.body.classList.toggle("past", Boolean(now.past));
   strip($("strip"), now.history, instant);
+  const { rain, low, high } = span(now.history);
+  $("scale").replaceChildren(
+    html("span", "key rain", `${say("rain")} ${say("upTo")} ${rain.toFixed(0)} mm/h`),
+    html("span", "key true", `${say("level")} ${low.toFixed(2)} – ${high.toFixed(2)} m`),
+    html("span", "", `${dated(first)} – ${dated(last)}`));
 }
 
 /** Keeps a list's children that are still the same, so that a button does not vanish under a finger. */
@@ -206,8 +220,9 @@ function drawWires() {
 async function tell(path, body) {
   const answer = await fetch(path, { method: "POST", body: JSON.stringify(body) }).catch(() => null);
   if (answer === null || answer.ok) return;
-  $("notice").hidden = false;
-  $("notice").textContent = await answer.text();
+  now.said = await answer.text();
+  now.saidUntil = Date.now() + SAID_MS;
+  draw();
 }
 
 function remember(instant) {
@@ -216,22 +231,38 @@ function remember(instant) {
   if (now.history.length > MOST_INSTANTS) now.history = now.history.filter((each, i) => i % 2 === 0 || each === now.past);
 }
 
-async function begin() {
-  now.facts = await (await fetch("/facts")).json();
-  now.history = await (await fetch("/history")).json();
+/** What the bench knew before this page looked; another bench on the same port has another past. */
+async function learn() {
+  const [facts, history] = await Promise.all(["/facts", "/history"].map(async (path) => (await fetch(path)).json()));
+  if (history[0]?.t !== now.history[0]?.t) Object.assign(now, { past: null, chunks: {} });
+  Object.assign(now, { facts, history });
+}
+
+function begin() {
   const live = new EventSource("/live");
-  live.addEventListener("instant", (event) => {
+  let learnt = null;
+  const lost = () => {
+    now.cut = true;
+    if (live.readyState === EventSource.CLOSED) setTimeout(begin, AGAIN_MS); // turned away: it does not try by itself
+    $("notice").hidden = false;
+    $("notice").textContent = say("cut");
+  };
+  live.addEventListener("open", () => { learnt = learn().catch(() => { live.close(); lost(); }); });
+  live.addEventListener("error", lost);
+  live.addEventListener("instant", async (event) => {
+    await learnt;
+    if (!now.facts || live.readyState === EventSource.CLOSED) return;
     now.live = JSON.parse(event.data);
     now.cut = false;
     remember(now.live.instant);
     draw();
   });
-  live.addEventListener("bytes", (event) => {
+  live.addEventListener("bytes", async (event) => {
+    await learnt;
     for (const chunk of JSON.parse(event.data)) {
       now.chunks[chunk.line] = [...(now.chunks[chunk.line] ?? []), chunk].slice(-MOST_CHUNKS);
     }
   });
-  live.addEventListener("error", () => { now.cut = true; draw(); });
 }
 
 function paint(theme) {
@@ -256,8 +287,10 @@ $("by").value = localStorage.getItem("by") ?? "";
 $("by").addEventListener("change", () => localStorage.setItem("by", $("by").value));
 $("scenario").addEventListener("change", () => { tell("/scenario", { scenario: $("scenario").value }); $("scenario").blur(); });
 $("slider").addEventListener("input", () => {
-  const at = Number($("slider").value);
-  now.past = at >= now.history.length - 1 ? null : now.history[at];
+  const first = now.history[0]?.t ?? 0;
+  const [t, end] = [first + Number($("slider").value), now.history.at(-1)?.t ?? 0];
+  const near = (a, b) => (Math.abs(b.t - t) < Math.abs(a.t - t) ? b : a);
+  now.past = now.history.length && end - t > (end - first) / 500 ? now.history.reduce(near) : null;
   draw();
 });
 $("live").addEventListener("click", () => { now.past = null; draw(); });

@@ -183,6 +183,7 @@ class Page:
             "rain": truth.rain_mm_per_h,
             "true": true_values(truth, truth.rain_mm - self._rain_mm[0][1]),
             "believed": believed,
+            "siren": any(self._bench.relays.closed),
             "pond": max(self._believed.ponds.values(), key=_LEVELS.index, default="none"),
         }
 
@@ -197,7 +198,6 @@ class Page:
             "daemon": self._believed.here,
             "uplinks": self._believed.uplinks,
             "platform": self._bench.platform.here,
-            "relays": self._bench.relays.closed,
             "alarms": [{key: alarm[key] for key in wanted} for alarm in self._believed.alarms],
         }
 

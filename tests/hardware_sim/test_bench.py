@@ -17,7 +17,7 @@ from pymodbus.client import AsyncModbusSerialClient
 from hardware_sim.bench import Bench
 from hardware_sim.clock import BenchClock
 from hardware_sim.faults import Fault, FaultUnknown
-from hardware_sim.scenario import Outage, PlannedFault, Scenario
+from hardware_sim.scenario import Outage, PlannedFault, Scenario, ScenarioWrong
 from hardware_sim.site import GRAVITY_M_S2
 from tests.hardware_sim.test_gnss import enu, position
 
@@ -154,6 +154,52 @@ async def test_a_scenario_stages_its_faults_and_outages(tmp_path: Path) -> None:
     assert seen[-1] == (None, True)
 
 
+@pytest.mark.parametrize(
+    ("target", "fault"), [("nowhere", "cut"), ("weather", "float"), ("rs485-1/192", "lat 0.9")]
+)
+async def test_a_scenario_with_a_fault_that_cannot_happen_is_refused_before_it_begins(
+    tmp_path: Path, target: str, fault: str
+) -> None:
+    wrong = Scenario("mine", "x", 1, fault=(PlannedFault(at_min=40.0, target=target, fault=fault),))
+    with pytest.raises(ScenarioWrong, match="mine: fault at 40 min"):
+        Bench(wrong, tmp_path, BenchClock.starting_now(600.0))
+    async with Bench(Scenario.load("calm"), tmp_path, BenchClock.starting_now(600.0)) as bench:
+        bench.set_fault("weather", "cut")
+        with pytest.raises(ScenarioWrong):
+            bench.play(wrong)
+        assert (bench.scenario.name, bench.faults) == ("calm", {"weather": "cut"})
+
+
+async def test_a_staged_fault_without_its_daemon_is_said_and_the_bench_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = (
+        PlannedFault(at_min=0.5, target="gateway", fault="disk_full"),
+        PlannedFault(at_min=1.0, target="gnss-1", fault="float"),
+    )
+    async with Bench(Scenario("x", "x", 1, fault=planned), tmp_path, BenchClock.starting_now(600.0)) as bench:
+        async with asyncio.timeout(5):
+            while "gnss-1" not in bench.faults:
+                await asyncio.sleep(0.01)
+        assert "gateway" not in bench.faults
+    assert "disk_full of gateway is left out: no daemon listens" in capsys.readouterr().err
+
+
+async def test_the_end_of_a_staged_fault_ends_no_other_that_somebody_put_in_its_place(tmp_path: Path) -> None:
+    staged = PlannedFault(at_min=1.0, length_min=1.0, target="gnss-1", fault="float")
+    after = PlannedFault(at_min=3.0, target="weather", fault="cut")
+    async with Bench(
+        Scenario("x", "x", 1, fault=(staged, after)), tmp_path, BenchClock.starting_now(600.0)
+    ) as bench:
+        async with asyncio.timeout(5):
+            while bench.faults != {"gnss-1": "float"}:
+                await asyncio.sleep(0.01)
+            bench.set_fault("gnss-1", "no_lines")
+            while "weather" not in bench.faults:
+                await asyncio.sleep(0.01)
+        assert bench.faults["gnss-1"] == "no_lines"
+
+
 async def test_nothing_is_left_behind(tmp_path: Path) -> None:
     before = set(asyncio.all_tasks())
     open_before = len(list(Path("/proc/self/fd").iterdir()))
@@ -202,6 +248,7 @@ async def test_the_program_writes_bench_json_when_all_is_ready_and_ends_on_sigte
         (("strom",), b"shipped scenarios are base-bumped"),
         (("storm", "--platform-outage", "5"), b"an outage is AT:FOR"),
         (("storm", "--speed", "0"), b"positive"),
+        (("storm", "--speed", "inf"), b"finite"),
     ],
 )
 async def test_wrong_usage_is_one_sentence_and_exit_2(

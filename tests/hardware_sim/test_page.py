@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -67,6 +68,17 @@ def test_the_places_are_channels_of_the_demo_site() -> None:
     units = {channel["id"]: channel["unit"].replace("degC", "°C") for channel in site["channel"]}
     assert {place.channel: place.unit for place in PLACES}.items() <= units.items()
     assert {place.measured for place in PLACES} <= set(units)
+
+
+def test_every_reason_of_a_quality_has_its_word_in_chinese_as_the_page_of_qualities_has_it() -> None:
+    listed = re.findall(
+        r"\| `(?:bad|uncertain):([a-z-]+)` \| ([^|]+?) \|", (ROOT / "docs/quality.md").read_text()
+    )
+    words = (
+        (ROOT / "hardware_sim/page/words.js").read_text().partition("QUALITY = {")[2].partition("  en:")[0]
+    )
+    assert len(listed) > 20
+    assert dict(re.findall(r'"([a-z-]+)": "([^"]+)"', words)) == dict(listed)
 
 
 async def test_what_can_be_broken_has_a_name_and_its_faults(tmp_path: Path) -> None:

@@ -93,6 +93,31 @@ async def test_the_slider_goes_back_over_what_has_passed(tmp_path: Path) -> None
         assert await page.js("document.querySelector('path.true').getAttribute('d')") != drawn
 
 
+async def test_another_bench_on_the_same_port_has_another_past_and_a_refusal_can_be_read(
+    tmp_path: Path,
+) -> None:
+    async with tab() as page:
+        async with Bench(tmp_path / "a", "calm", 6000.0, "--page", "0") as bench:
+            address = bench.facts["page"]
+            await page.go(address)
+            await page.until("document.querySelectorAll('.tile').length === 8")
+            if await page.js("document.documentElement.lang") != "en":
+                await page.click("#lang")
+            await page.until("document.querySelector('#clock').innerText.includes('×6000')")
+            await page.click('[data-target="gateway"] .head')
+            await page.click('[data-fault="disk_full"]')
+            await page.until("document.querySelector('#notice').innerText.includes('no daemon listens')")
+            await asyncio.sleep(1.2)  # three instants later it can still be read
+            assert "no daemon listens" in await page.js("document.querySelector('#notice').innerText")
+        await page.until("document.querySelector('#notice').innerText.includes('out of reach')")
+        port = address.rstrip("/").rpartition(":")[2]
+        async with Bench(tmp_path / "b", "storm", SPEED, "--page", port):
+            await page.until("document.querySelector('#clock').innerText.includes('×60')", 60)
+            await page.until("document.querySelector('#scenario').value === 'storm'")
+            await page.until("Number(document.querySelector('#slider').max) > 60")
+            assert await page.js("Number(document.querySelector('#slider').max)") < 3600
+
+
 async def test_it_fits_a_laptop_and_a_phone_light_and_dark_without_a_network(tmp_path: Path) -> None:
     async with bench_page(tmp_path, "calm") as (page, bench, _):
         for scheme, background in (("light", "rgb(233, 238, 242)"), ("dark", "rgb(10, 17, 22)")):

@@ -116,6 +116,8 @@ async def test_a_recorded_receiver_speaks_again_at_the_bench_rate(tmp_path: Path
         ('{"line":"a","kind":"carrier-pigeon","trace":1}\n', "carrier-pigeon"),
         ('{"line":"a","kind":"tcp","trace":1}\nnonsense\n', ":2:"),
         ('{"line":"a","kind":"tcp","trace":1}\n', "nothing was heard"),
+        ('{"line":"../a","kind":"serial","trace":1}\n', "no name of a line"),
+        ('{"line":"a","kind":"tcp","trace":1}\n{"mono_ns":1,"dir":"rx","hex":"240"}\n', ":2: hex"),
     ],
 )
 def test_what_is_no_recording_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
@@ -191,15 +193,39 @@ def test_both_forms_of_a_table_say_the_same(tmp_path: Path, text: str) -> None:
         ("", "first line"),
         ("date,a\n", "first line"),
         ("time,a\n", "columns"),
-        ("time,a\n1,x\n", ":2:"),
-        ("time,a\n1,1,2\n", ":2:"),
-        ("time,a\n2,1\n1,1\n", "rise"),
+        ("time;a\n1;1\n", ":1: the first line"),
+        ("time,a,a\n1,1,2\n", "two columns are called a"),
+        ("time,a,\n1,1,2\n", "no name"),
+        ("time,a\n1,x\n", ":2: 'x' is no number"),
+        ("time,a\n1,1e39\n", ":2: '1e39' is more than a 32-bit float"),
+        ("time,a\n1,inf\n", ":2: 'inf' is more"),
+        ("time,a\n1,1,2\n", ":2: 3 fields under 2 columns"),
+        ("time,a\nnan,1\n", ":2: 'nan' is no time"),
+        ("time,a\n2026-13-40,1\n", ":2: '2026-13-40' is no time"),
+        ("time,a\n1,1\n\n2,1\n1,1\n", ":5: its time lies before"),
+        ("time,a\n1," + "9" * 200_000 + "\n", "field larger"),
         ("time," + ",".join(f"c{i}" for i in range(63)) + "\n0" + ",1" * 63 + "\n", "62"),
     ],
 )
 def test_a_wrong_table_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(TableWrong, match=said):
         table.read(csv_file(tmp_path, text))
+
+
+def test_a_table_in_another_encoding_is_named_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes("time,库水位\n1,2\n".encode("gb18030"))
+    with pytest.raises(TableWrong, match="UTF-8"):
+        table.read(path)
+    assert table.read(csv_file(tmp_path, "time,a\n1,2\n\n2,3\n\n")).rows == [[2.0], [3.0]]
+
+
+def test_a_recording_cut_off_in_the_middle_of_a_frame_plays_up_to_there(tmp_path: Path) -> None:
+    whole = recording(
+        tmp_path / "r.jsonl", "tcp", [(0, "rx", b"$GNGGA,1*00\r\n"), (5, "rx", b"$GNGGA,2*00\r\n")]
+    )
+    whole.write_bytes(whole.read_bytes()[:-9])
+    assert [data for _, data in load(whole, tmp_path).spoken] == [b"$GNGGA,1*00\r\n"]
 
 
 async def test_history_plays_through_an_instrument_at_the_bench_rate(tmp_path: Path) -> None:
