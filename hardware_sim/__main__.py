@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hardware_sim.bench import LANGUAGES, Bench
 from hardware_sim.clock import BenchClock
+from hardware_sim.control import assert_free
 from hardware_sim.platform import Platform
 from hardware_sim.receiver import Receiver
 from hardware_sim.recording import NotPlayable, load
@@ -127,6 +128,7 @@ async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     options.run_dir.mkdir(parents=True, exist_ok=True)
+    assert_free(options.run_dir)
     facts_file = options.run_dir / "bench.json"
     facts_file.unlink(missing_ok=True)
     receiver = Receiver(options.platform_store)
@@ -152,11 +154,12 @@ async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
             control=_control_socket(options),
         ) as bench:
             for name, address in bench.addresses.items():
-                print(f"line      {name:<10} {address}")
-            print(f"platform  mqtt       {platform.address}")
-            print(f"control   json lines {options.run_dir / 'bench.sock'}")
-            print(f"scenario  {scenario.name:<10} {scenario.title}")
-            print(f"clock     {clock}", flush=True)
+                print(f"line      {name:<14} {address}")
+            print(f"platform  mqtt           {platform.address}")
+            print(f"control   json lines     {options.run_dir / 'bench.sock'}")
+            print(f"scenario  {scenario.name:<14} {scenario.title}")
+            print(f"clock     {clock}")
+            print("end it    with Ctrl-C", flush=True)
             async with contextlib.AsyncExitStack() as stack:
                 address = ""
                 if options.page is not None:
@@ -166,7 +169,7 @@ async def _run(options: argparse.Namespace, scenario: Scenario) -> None:
                         Page(bench, _control_socket(options), options.page)
                     )
                     address = page.address
-                    print(f"page      http       {address}", flush=True)
+                    print(f"page      http           {address}", flush=True)
                 bench.write_facts(page=address)
                 await stop.wait()
     finally:

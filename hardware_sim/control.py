@@ -14,6 +14,7 @@ An answer is an object; one with `error` says in a sentence what was wrong with 
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import msgspec
@@ -92,6 +93,17 @@ class _Misbehave(_Request, frozen=True, tag="platform"):
 
 
 _DECODER: Final = msgspec.json.Decoder(_Summary | _Truth | _Relays | _Facts | _SetFault | _Misbehave)
+
+
+def assert_free(folder: Path) -> None:
+    """No other bench lives there: two would take each other's terminals and files away.
+
+    Raises:
+        OSError: one answers on its socket.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(folder / "bench.sock")) == 0:
+            raise OSError(f"a bench or demo runs in {folder} already: end it first, or choose another folder")
 
 
 class ControlSocket:

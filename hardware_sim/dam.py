@@ -19,8 +19,8 @@ dam takes hours to months for what this one does in half an hour; a bench must s
 * Air: daily cycles of temperature (cooled by rain) and pressure (twice a day, and a slow swing).
 
 Integration is explicit Euler with a fixed step of one second, so the same seed and the same rain give the
-same numbers however often the dam is asked; the slow part of the receiver's noise moves every ten seconds.
-A day (86,400 steps) takes about a quarter of a second, so that ninety of them fit into a test.
+same numbers however often the dam is asked; the slow part of the receiver's noise moves every half minute.
+A day (86,400 steps) takes a fifth of a second, so that ninety of them fit into a test.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ _SETTLEMENT_SHARE: Final = 0.4
 _GNSS_WHITE_M: Final = (0.0012, 0.0012, 0.0026)  # east, north, up: RTK fixed, short base line
 _GNSS_SLOW_M: Final = (0.0008, 0.0008, 0.0016)  # multipath, correlated over ten minutes
 _GNSS_SLOW_S: Final = 600.0
-_GNSS_SLOW_TICKS: Final = 10  # it moves that seldom: nobody sees the difference against its ten minutes
+_GNSS_SLOW_TICKS: Final = 30  # it moves that seldom: by less than the white noise hides
 _GNSS_KEPT: Final = exp(-_GNSS_SLOW_TICKS * STEP_S / _GNSS_SLOW_S)
 _GNSS_KICK: Final = (1.0 - _GNSS_KEPT * _GNSS_KEPT) ** 0.5
 
-_RESERVOIRS: Final = tuple((p.rest_elevation_m, p.share, STEP_S / p.lag_s) for p in PIEZOMETERS)
+# Each linear reservoir in one step: what it keeps, what its rest adds, what a metre of the pond adds.
+_RESERVOIRS: Final = tuple(
+    (1.0 - STEP_S / p.lag_s, p.rest_elevation_m * STEP_S / p.lag_s, p.share * STEP_S / p.lag_s)
+    for p in PIEZOMETERS
+)
 _MEAN_REST_M: Final = sum(p.rest_elevation_m for p in PIEZOMETERS) / len(PIEZOMETERS)
-
-
-def _nothing(_t_s: float) -> float:
-    return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ class Course:
     """What happens to the dam, as functions of the seconds since it took this course."""
 
     rain_mm_per_h: Callable[[float], float]
-    outflow_m3_s: Callable[[float], float] = _nothing
-    sliding_m_s: Callable[[float], float] = _nothing  # of the crest, downslope, beside the creep
+    outflow_m3_s: Callable[[float], float] | None = None
+    sliding_m_s: Callable[[float], float] | None = None  # of the crest, downslope, beside the creep
     air_celsius: float = 14.0  # mean of the day
 
 
@@ -156,40 +156,46 @@ class Dam:
         return POND_BOTTOM_M + self.pond_m3 / POND_M2
 
     def _step(self) -> None:
+        course = self._course
         course_s = self._tick * STEP_S - self._course_began_s
-        self._rain_mm_per_h = self._course.rain_mm_per_h(course_s)
         self._tick += 1
-        self._rain_mm += self._rain_mm_per_h * STEP_S / 3600.0
-        self._wet += (min(1.0, self._rain_mm_per_h / 10.0) - self._wet) * STEP_S / 900.0
-        self._move_water(self._course.outflow_m3_s(course_s))
+        rain = self._rain_mm_per_h = course.rain_mm_per_h(course_s)
+        if rain:
+            self._rain_mm += rain * STEP_S / 3600.0
+        self._wet += (min(1.0, rain / 10.0) - self._wet) * STEP_S / 900.0
+        self._move_water(rain / 3.6e6 * STEP_S)
+        if course.outflow_m3_s is not None:
+            self._take_water(course.outflow_m3_s(course_s) * STEP_S)
         self._move_phreatic_surface()
-        self._move_crest(self._course.sliding_m_s(course_s))
+        self._move_crest(course.sliding_m_s(course_s) if course.sliding_m_s is not None else 0.0)
         if self._tick % _GNSS_SLOW_TICKS == 0:
             self._move_multipath()
 
-    def _move_water(self, outflow_m3_s: float) -> None:
-        rain_m = self._rain_mm_per_h / 3.6e6 * STEP_S
+    def _move_water(self, rain_m: float) -> None:
+        ledger = self.ledger
         released = self.runoff_m3 * STEP_S / RUNOFF_LAG_S
         over_sill_m = max(0.0, self.pond_level_m - SILL_ELEVATION_M)
         decanted = min(WEIR_M05_S * over_sill_m**1.5 * STEP_S, over_sill_m * POND_M2)
-        self.runoff_m3 += rain_m * CATCHMENT_M2 * RUNOFF_SHARE - released
-        self.pond_m3 += rain_m * POND_M2 + released + SLURRY_M3_S * STEP_S - decanted
-        ledger = self.ledger
-        if outflow_m3_s:
-            taken = min(outflow_m3_s * STEP_S, self.pond_m3)
-            self.pond_m3 -= taken
-            ledger.taken += taken
-        if rain_m:
-            ledger.rained += rain_m * (CATCHMENT_M2 + POND_M2)
-            ledger.infiltrated += rain_m * CATCHMENT_M2 * (1.0 - RUNOFF_SHARE)
+        self.runoff_m3 -= released
+        self.pond_m3 += released + SLURRY_M3_S * STEP_S - decanted
         ledger.slurry += SLURRY_M3_S * STEP_S
         ledger.decanted += decanted
+        if rain_m:
+            self.runoff_m3 += rain_m * CATCHMENT_M2 * RUNOFF_SHARE
+            self.pond_m3 += rain_m * POND_M2
+            ledger.rained += rain_m * (CATCHMENT_M2 + POND_M2)
+            ledger.infiltrated += rain_m * CATCHMENT_M2 * (1.0 - RUNOFF_SHARE)
+
+    def _take_water(self, wanted_m3: float) -> None:
+        taken = min(wanted_m3, self.pond_m3)
+        self.pond_m3 -= taken
+        self.ledger.taken += taken
 
     def _move_phreatic_surface(self) -> None:
         rise_m = self.pond_level_m - _POND_AT_REST_M
         self._phreatic_m = [
-            z + (rest_m + share * rise_m - z) * per_lag
-            for z, (rest_m, share, per_lag) in zip(self._phreatic_m, _RESERVOIRS, strict=True)
+            z * kept + rest_m + share * rise_m
+            for z, (kept, rest_m, share) in zip(self._phreatic_m, _RESERVOIRS, strict=True)
         ]
 
     def _move_crest(self, sliding_m_s: float) -> None:

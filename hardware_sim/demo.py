@@ -21,6 +21,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hardware_sim.control import assert_free
 from hardware_sim.ports import free_port
 from hardware_sim.show import Seen, Show, open_show
 
@@ -41,6 +42,10 @@ class DemoFailed(Exception):
 
 
 async def main_async(options: argparse.Namespace) -> int:
+    try:
+        assert_free(RUN_DIR)
+    except OSError as error:
+        raise DemoFailed(str(error)) from None
     _clean(RUN_DIR)
     async with contextlib.AsyncExitStack() as stack:
         bench = await stack.enter_async_context(

@@ -35,15 +35,17 @@ alarms = [{ subject = "fault:vw1", level = "none" }]    # each one's worst level
 from __future__ import annotations
 
 from bisect import bisect_right
-from functools import partial
 from itertools import pairwise
 from math import inf
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 import msgspec
 
 from hardware_sim.dam import Course
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FASTEST_M_S: Final = 1e-3  # of a slide; what it does after that no instrument on it lives to tell
 _SHIPPED = Path(__file__).parent / "scenarios"
@@ -174,10 +176,14 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def course(self) -> Course:
         """What happens to the dam."""
-        rain = partial(_on_line, tuple((point.at_min * 60.0, point.mm_per_h) for point in self.rain))
-        outflow = partial(_on_line, tuple((point.at_min * 60.0, point.m3_per_s) for point in self.outflow))
-        sliding = self.failure.speed_m_s if self.failure is not None else _still
-        return Course(rain, outflow, sliding, self.air.celsius)
+        rain = _Line([(point.at_min * 60.0, point.mm_per_h) for point in self.rain])
+        outflow = _Line([(point.at_min * 60.0, point.m3_per_s) for point in self.outflow])
+        return Course(
+            rain,
+            outflow if self.outflow else None,
+            self.failure.speed_m_s if self.failure is not None else None,
+            self.air.celsius,
+        )
 
 
 def shipped() -> list[str]:
@@ -185,17 +191,21 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
 
 
-def _still(_t_s: float) -> float:
-    return 0.0
+class _Line:
+    """The straight line from point to point: nothing before the first, after the last its value."""
 
+    def __init__(self, points: Sequence[tuple[float, float]]) -> None:
+        self._points = [(-inf, 0.0), *points, (inf, points[-1][1] if points else 0.0)]
+        self._piece = (inf, inf, 0.0, 0.0)  # from, to, value there, rise per second
 
-def _on_line(points: tuple[tuple[float, float], ...], t_s: float) -> float:
-    """The straight line from point to point at `t_s`: nothing before the first, after the last its value."""
-    if not points or t_s < points[0][0]:
-        return 0.0
-    after = bisect_right(points, (t_s, inf))
-    here_s, here = points[after - 1]
-    if after == len(points):
-        return here
-    there_s, there = points[after]
-    return here + (t_s - here_s) / (there_s - here_s) * (there - here)
+    def __call__(self, t_s: float) -> float:
+        here_s, there_s, here, rise = self._piece
+        if not here_s <= t_s < there_s:
+            here_s, there_s, here, rise = self._piece = self._find(t_s)
+        return here + (t_s - here_s) * rise if rise else here
+
+    def _find(self, t_s: float) -> tuple[float, float, float, float]:
+        after = bisect_right(self._points, (t_s, inf))
+        (here_s, here), (there_s, there) = self._points[after - 1 : after + 1]
+        flat = here_s == -inf or there_s == inf
+        return here_s, there_s, here, 0.0 if flat else (there - here) / (there_s - here_s)

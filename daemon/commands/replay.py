@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from itertools import chain
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -123,5 +124,5 @@ def _json(reading: Reading) -> str:
 
 
 def _line(reading: Reading) -> str:
-    value = "-" if reading.value is None else f"{reading.value:.8g}"
+    value = "-" if reading.value is None or isnan(reading.value) else f"{reading.value:.8g}"
     return f"{reading.time}  {reading.channel:28}  {value:>14} {reading.unit:8}  {reading.quality}"

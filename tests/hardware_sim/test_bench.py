@@ -238,8 +238,20 @@ async def test_the_program_writes_bench_json_when_all_is_ready_and_ends_on_sigte
     process.send_signal(signal.SIGTERM)
     out, error = await asyncio.wait_for(process.communicate(), 5)
     assert (process.returncode, error) == (0, b"")
-    assert len(out.splitlines()) == 8
+    assert len(out.splitlines()) == 9
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_second_bench_in_the_folder_is_refused_and_takes_nothing_from_the_first(
+    tmp_path: Path,
+) -> None:
+    async with Bench(Scenario.load("calm"), tmp_path, BenchClock.starting_now(1.0)) as bench:
+        bench.write_facts()
+        before = {path.name: path.lstat().st_ino for path in tmp_path.iterdir()}
+        process = await start(tmp_path, "calm")
+        _, error = await asyncio.wait_for(process.communicate(), 10)
+        assert (process.returncode, b"already" in error, b"Traceback" in error) == (3, True, False)
+        assert {path.name: path.lstat().st_ino for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,13 @@ def test_what_is_to_be_pressed_is_written_so_on_the_page() -> None:
         assert each in words
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("pondwatch bench")])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(".venv/bin/pondwatch bench")])
 def test_the_simulator_takes_every_command_of_the_page(command: str) -> None:
     _options(shlex.split(command)[2:])
+
+
+def test_the_page_shows_commands_of_the_bench() -> None:
+    assert sum(".venv/bin/pondwatch bench" in command for command in COMMANDS) == 4
 
 
 @pytest.mark.timeout(120)
