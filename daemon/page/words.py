@@ -28,7 +28,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "weather": ("气象", "Weather"),
     "health": ("设备状态", "Health"),
     "section": ("断面", "Section"),
-    "even": ("测点水平位置未录入,按等距绘制", "positions are not in the site file: points drawn evenly"),
+    "even": ("测点水平位置未录入，按等距绘制", "positions are not in the site file: points drawn evenly"),
     "elevation": ("高程 m", "elevation, m"),
     "last_day": ("过去 24 小时", "the last 24 hours"),
     "per_hour": ("小时雨量 mm", "rain in each hour, mm"),
@@ -90,14 +90,14 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "maintained": ("检修中", "Under maintenance"),
     "muted": ("已静音", "Sound muted"),
     "until": ("至", "until"),
-    "mode_test": ("测试模式:不是真实数据", "Test mode: these are not real data"),
-    "mode_simulated": ("模拟数据:不是真实的库", "Simulated: this is no real pond"),
+    "mode_test": ("测试模式：不是真实数据", "Test mode: these are not real data"),
+    "mode_simulated": ("模拟数据：不是真实的库", "Simulated: this is no real pond"),
     "shadow": (
-        "试运行(影子)模式:照常判断并记录,输出不动作,不呼叫人员",
+        "试运行（影子）模式：照常判断并记录，输出不动作，不呼叫人员",
         "Shadow: all is judged and recorded, no output moves, nobody is called",
     ),
     "no_core": (
-        "采集程序没有应答,下面没有当前数据",
+        "采集程序没有应答，下面没有当前数据",
         "The core does not answer: nothing below is of this moment",
     ),
     "ill": ("采集程序异常", "The core is not well"),
@@ -105,7 +105,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "wet": ("湿式库", "wet pond"),
     "dry": ("干式堆存", "dry stack"),
     "limits": (
-        "限值由设计单位给定;本页只读,不能代替现场巡查。",
+        "限值由设计单位给定；本页只读，不能代替现场巡查。",
         "Limits are the designer's. This page only shows; it does not replace a patrol.",
     ),
 }
