@@ -62,9 +62,10 @@ from daemon.timekeeper import Timekeeper
 from daemon.uplink import dialects, orders
 from daemon.uplink.dialect_uplink import DialectUplink
 from daemon.uplink.envelope import Gate
-from daemon.uplink.mqtt import RECONNECT_MOST_S, MqttUplink, Status
+from daemon.uplink.mqtt import MqttUplink, Status
 from daemon.uplink.orders import Orders
 from daemon.uplink.past import StoredPast
+from daemon.uplink.queued import RECONNECT_MOST_S
 from daemon.verbs import Verbs
 from daemon.water import Water, local_day
 from daemon.writer import Writer

@@ -18,47 +18,30 @@ import contextlib
 import logging
 from collections import deque
 from math import inf
-from random import Random
-from typing import TYPE_CHECKING, Never, Protocol
+from typing import TYPE_CHECKING, Never
 
 from daemon.ranges import Ranges
 from daemon.seal import place
-from daemon.uplink.contract import Counters, SendQueue, Unsettled
+from daemon.uplink.contract import SendQueue
 from daemon.uplink.dialect import Refused, told
+from daemon.uplink.queued import RECONNECT_MOST_S, OtherStream, QueuedUplink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from random import Random
 
     from daemon.clock import Clock
     from daemon.spool import Batch, Kind, Spool
     from daemon.uplink.dialect import Dialect, Link
+    from daemon.uplink.queued import Pace
 
 log = logging.getLogger(__name__)
 
-RECONNECT_BASE_S, RECONNECT_MOST_S = 0.5, 30.0
 MOST_RECENT = 20_000  # of more, the oldest are not handed over again
 MOST_RUNS = 8
-STEADY_S = 10.0  # a connection that lasted so long was a good one: the next pause is short again
 
 
-class Pace(Protocol):
-    """What every dialect's table has."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def window(self) -> int: ...
-    @property
-    def ack_deadline_s(self) -> float: ...
-    @property
-    def drain_bytes_per_s(self) -> float | None: ...
-
-
-class _OtherStream(Exception):
-    """The store has given place to another."""
-
-
-class DialectUplink:
+class DialectUplink(QueuedUplink):
     """One platform.
 
     Args:
@@ -86,41 +69,21 @@ class DialectUplink:
         reconnect_most_s: float = RECONNECT_MOST_S,
         random: Random | None = None,
     ) -> None:
-        self.id = table.id
-        self.connected = False
+        super().__init__(
+            table,
+            dialect.where,
+            spool,
+            clock,
+            on_rejected=on_rejected,
+            on_quarantined=on_quarantined,
+            reconnect_most_s=reconnect_most_s,
+            random=random,
+        )
         self.withheld = 0  # batches of a test or a simulation that the dialect has no word for
         self._table = table
         self._dialect = dialect
-        self._spool = spool
-        self._clock = clock
-        self._on_rejected = on_rejected
-        self._on_quarantined = on_quarantined
         self._again_s = again_s
         self._recent: deque[tuple[float, int]] = deque(maxlen=MOST_RECENT)  # when settled, which
-        self._reconnect_most_s = reconnect_most_s
-        self._random = random or Random()  # noqa: S311 -- jitter
-        self._queue: SendQueue | None = None
-        self._stream = ""
-        self._to_settle = Ranges()  # handed over, not yet durable here
-        self._wake = asyncio.Event()
-        self._trouble = ""
-        self._refusals = 0
-
-    @property
-    def counters(self) -> Counters:
-        """What was sent, acknowledged, rejected and settled since the start."""
-        return self._queue.counters if self._queue is not None else Counters()
-
-    async def unsettled(self) -> Unsettled:
-        """What is committed and not yet settled here, connected or not."""
-        settled = self._queue.settled if self._queue is not None else await self._spool.settled(self.id)
-        first, last = await self._spool.first_seq(), self._spool.last_seq
-        batches = max(0, last - first + 1) - settled.count(first, last)
-        if batches <= 0:
-            return Unsettled(0, 0.0)
-        oldest_ns = await self._spool.time_of(settled.missing_after(first - 1))
-        now_ns = self._clock.wall_ns()
-        return Unsettled(batches, max(0.0, (now_ns - (oldest_ns or now_ns)) / 1e9))
 
     async def run(self) -> Never:
         """Hand over and settle until cancelled.
@@ -132,58 +95,28 @@ class DialectUplink:
             group.create_task(self._watch_commits(), name=f"uplink {self.id} commits")
             await self._stay_connected()
 
-    def resend(self, stream: str, first: int, last: int) -> str:
-        """Hand `first`..`last` of `stream` over once more; a sentence why not, or nothing."""
-        if self._queue is None or stream != self._stream:
-            return f"the stream here is {self._stream}"
-        if not 1 <= first <= last <= self._spool.last_seq:
-            return f"{first}..{last} does not lie within 1..{self._spool.last_seq}"
-        if not self._queue.resend(first, last):
-            return "too many ranges wait to be sent again"
-        self._wake.set()
-        return ""
-
     # -- connecting ----------------------------------------------------------------------------------
 
-    async def _queue_of_the_stream(self) -> SendQueue:
-        stream = self._spool.stream
-        if self._queue is None or stream != self._stream:
-            settled = await self._spool.settled(self.id)
-            self._to_settle = Ranges()
-            self._recent.clear()
-            self._stream = stream
-            self._queue = SendQueue(
-                settled,
-                by_receipt=False,
-                window=self._table.window,
-                ack_deadline_s=inf,  # the deadline of a group is kept here
-                receipt_deadline_s=inf,
-                drain_bytes_per_s=self._table.drain_bytes_per_s or inf,
-            )
-        return self._queue
+    def _new_queue(self, settled: Ranges) -> SendQueue:
+        return SendQueue(
+            settled,
+            by_receipt=False,
+            window=self._table.window,
+            ack_deadline_s=inf,  # the deadline of a group is kept here
+            receipt_deadline_s=inf,
+            drain_bytes_per_s=self._table.drain_bytes_per_s or inf,
+        )
 
-    async def _stay_connected(self) -> Never:
-        loop = asyncio.get_running_loop()
-        attempt = -1
-        while True:
-            began_s = loop.time()
-            queue = await self._queue_of_the_stream()
+    def _stream_changed(self) -> None:
+        self._recent.clear()
+
+    async def _connection(self, queue: SendQueue) -> Never:
+        async with self._dialect.open() as link:
+            self._up(queue)
             try:
-                async with self._dialect.open() as link:
-                    self._up(queue)
-                    try:
-                        await self._watched(link, queue)
-                    finally:
-                        self.connected = False
-            except _OtherStream:
-                log.warning("uplink %s: stream %s has ended; it begins anew", self.id, self._stream)
-                continue
-            except OSError as error:
-                self._log_trouble(str(error) or type(error).__name__)
-                self._hand_over_again(queue, loop.time())
-            attempt = 0 if loop.time() - began_s > STEADY_S else attempt + 1
-            most_s = min(self._reconnect_most_s, RECONNECT_BASE_S * 2.0 ** min(attempt, 16))
-            await asyncio.sleep(self._random.uniform(0.0, most_s))  # full jitter
+                await self._watched(link, queue)
+            finally:
+                self.connected = False
 
     async def _watched(self, link: Link, queue: SendQueue) -> Never:
         """Hand over until the link is lost.
@@ -224,10 +157,10 @@ class DialectUplink:
         loop = asyncio.get_running_loop()
         while (ask := queue.ask()) is not None:
             if self._spool.stream != self._stream:
-                raise _OtherStream
+                raise OtherStream
             batches = await self._spool.peek(ask.after, ask.upto, ask.lane.kinds, ask.limit, ask.max_bytes)
             if batches and place(batches[0].payload)[1] != self._stream:
-                raise _OtherStream
+                raise OtherStream
             group += queue.found(ask, batches, loop.time())
             if group and ask.lane.kind != "readings":
                 break
@@ -240,7 +173,8 @@ class DialectUplink:
             await self._deliver(link, batches)
         except Refused as refusal:
             if len(batches) == 1:
-                self._refused(queue, batches[0], refusal)
+                (batch,) = batches
+                self._held_back(batch.seq, batch.kind, str(refusal), "batches", for_good=refusal.for_good)
             else:
                 for batch in batches:
                     await self._hand_over(link, queue, [batch])
@@ -251,14 +185,12 @@ class DialectUplink:
                 self._to_settle.add(batch.seq)
         if self._again_s:
             self._recent.extend((now_s, batch.seq) for batch in batches)
-        if self._refusals:
-            log.warning("uplink %s takes batches again, %d were refused", self.id, self._refusals)
-            self._refusals = 0
+        self._taken("batches")
         await self._settle()
 
-    def _hand_over_again(self, queue: SendQueue, lost_s: float) -> None:
-        """Ask for what was settled shortly before `lost_s`."""
-        unsure = Ranges()
+    def _lost(self, queue: SendQueue) -> None:
+        """Ask for what was settled shortly before."""
+        unsure, lost_s = Ranges(), asyncio.get_running_loop().time()
         for settled_s, seq in self._recent:
             if settled_s >= lost_s - self._again_s:
                 unsure.add(seq)
@@ -290,46 +222,8 @@ class DialectUplink:
             log.warning(text, self.id)
         self.withheld += count
 
-    def _refused(self, queue: SendQueue, batch: Batch, refusal: Refused) -> None:
-        """A refused batch stays ours; it is tried again later and stands in nobody's way."""
-        now_s = asyncio.get_running_loop().time()
-        pause_s = queue.refused(batch.seq, now_s, for_good=refusal.for_good)
-        if self._on_rejected is not None:
-            self._on_rejected()
-        if pause_s == inf:
-            text = "uplink %s: batch %d (%s) is in quarantine, it is kept: %s"
-            log.error(text, self.id, batch.seq, batch.kind, refusal)
-            if self._on_quarantined is not None:
-                self._on_quarantined(batch.seq, batch.kind, str(refusal))
-            return
-        if not self._refusals:
-            text = "uplink %s refuses batch %d (%s): %s; it is kept and tried again in %.0f s"
-            log.warning(text, self.id, batch.seq, batch.kind, refusal, pause_s)
-        self._refusals += 1
-
     async def _settle(self) -> None:
         ranges = self._to_settle
         if ranges:
             await self._spool.settle(self.id, ranges, stream=self._stream)
             self._to_settle = Ranges()
-
-    async def _watch_commits(self) -> Never:
-        news = self._spool.subscribe()
-        while True:
-            await news.wait()
-            if self._queue is not None and self._stream == self._spool.stream:
-                self._queue.committed(self._spool.latest)
-            self._wake.set()
-
-    # -- saying it once ------------------------------------------------------------------------------
-
-    def _up(self, queue: SendQueue) -> None:
-        self.connected = True
-        queue.counters.connections += 1
-        log.info("uplink %s connected to %s", self.id, self._dialect.where)
-        self._trouble = ""
-
-    def _log_trouble(self, why: str) -> None:
-        if why != self._trouble:
-            self._trouble = why
-            log.warning("uplink %s: %s; it goes on trying", self.id, why)

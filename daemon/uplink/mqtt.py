@@ -4,9 +4,6 @@ A PUBACK with a failure code is no delivery, nor is one that says nobody subscri
 message. Memory is bounded by `SendQueue`; everything else stays in the store. Of the seals only the newest is
 kept and sent: it covers all before it. All deadlines here are of the network and run in real time, on the
 bench too.
-
-When the store gives place to another while we run, its stream is another: the queue is made anew, and nothing
-that was acknowledged of the old stream settles anything of the new one.
 """
 
 from __future__ import annotations
@@ -17,47 +14,41 @@ import logging
 from functools import partial
 from itertools import product
 from math import inf
-from random import Random
 from typing import TYPE_CHECKING, Literal, Never
-from urllib.parse import urlsplit
 
 import aiomqtt
 import msgspec
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from daemon.credentials import first_line
 from daemon.ranges import Ranges
 from daemon.seal import place
 from daemon.spool import Mode
-from daemon.uplink.ack_client import AckClient
-from daemon.uplink.contract import Counters, SendQueue, Unsettled
+from daemon.uplink import broker
+from daemon.uplink.contract import SendQueue
 from daemon.uplink.envelope import REQUEST_BYTES
-from daemon.uplink.tls import Times, WallClock, context
+from daemon.uplink.queued import RECONNECT_MOST_S, OtherStream, QueuedUplink
+from daemon.uplink.tls import Times, WallClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
     from paho.mqtt.reasoncodes import ReasonCode
 
     from daemon.clock import Clock
     from daemon.config import UplinkTable
     from daemon.spool import Batch, Kind, Spool
+    from daemon.uplink.ack_client import AckClient
 
 log = logging.getLogger(__name__)
 
-RECONNECT_BASE_S, RECONNECT_MOST_S = 0.5, 30.0
-STEADY_S = 10.0  # a connection that lasted so long was a good one: the next pause is short again
 SETTLE_LINGER_S = 0.2  # acknowledgements are gathered for so long before they are made durable
-CONNECT_S = 10.0  # for CONNACK and SUBACK
-KEEPALIVE_S = 30
 RECEIPT_BYTES = 64 << 10  # a longer receipt is refused, by the broker already
 _PAYLOAD_INVALID, _PACKET_TOO_LARGE = 0x99, 0x95  # these will not be taken at another time either
 _NOBODY_LISTENS = 0x10  # "no matching subscribers": accepted, and dropped; MQTT 5.0, 3.4.2.1
 _SESSION_S = 86_400  # so long the broker keeps receipts for us while we are away
-_PACKET_BYTES = 128  # of a PUBLISH beside topic and payload, with room to spare
 _BACKFILL, _REPEAT = ("backfill", "true"), ("repeat", "true")
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -85,7 +76,7 @@ class Receipt(msgspec.Struct):
     settled: list[tuple[int, int]]
 
 
-class MqttUplink:
+class MqttUplink(QueuedUplink):
     """One broker.
 
     Args:
@@ -117,29 +108,25 @@ class MqttUplink:
         reconnect_most_s: float = RECONNECT_MOST_S,
         random: Random | None = None,
     ) -> None:
-        self.id = table.id
-        self.connected = False
+        super().__init__(
+            table,
+            table.url,
+            spool,
+            clock,
+            on_rejected=on_rejected,
+            on_quarantined=on_quarantined,
+            reconnect_most_s=reconnect_most_s,
+            random=random,
+        )
         self._table = table
         self._prefix = f"pondwatch/1/{site}/{gateway}/"
         self._client_id = f"pondwatch-{site}-{gateway}-{table.id}"
-        self._spool = spool
         self._status = status
-        self._clock = clock
-        self._on_rejected = on_rejected
-        self._on_quarantined = on_quarantined
         self._on_request: Callable[[bytes], None] | None = None
         self._times = times or WallClock()
-        self._reconnect_most_s = reconnect_most_s
-        self._random = random or Random()  # noqa: S311 -- jitter
-        self._queue: SendQueue | None = None
-        self._stream = ""  # what the queue is for
         self._seal: bytes | None = None
         self._seal_due = False
-        self._wake = asyncio.Event()
-        self._to_settle = Ranges()  # acknowledged, not yet durable; as bounded as the queue's own ranges
         self._some_to_settle = asyncio.Event()
-        self._refusals: dict[Kind, int] = {}
-        self._trouble = ""
         self._bad_receipts: set[str] = set()
         self._said: set[str] = set()
         encoding = [("encoding", "zstd")] if table.encoding == "zstd" else []
@@ -149,22 +136,6 @@ class MqttUplink:
         self._marked = {
             how: _properties(*marks.get(how, []), *encoding) for how in product((False, True), (False, True))
         }
-
-    @property
-    def counters(self) -> Counters:
-        """What was sent, acknowledged, rejected and settled since the start."""
-        return self._queue.counters if self._queue is not None else Counters()
-
-    async def unsettled(self) -> Unsettled:
-        """What is committed and not yet settled here, connected or not."""
-        settled = self._queue.settled if self._queue is not None else await self._spool.settled(self.id)
-        first, last = await self._spool.first_seq(), self._spool.last_seq
-        batches = max(0, last - first + 1) - settled.count(first, last)
-        if batches <= 0:
-            return Unsettled(0, 0.0)
-        oldest_ns = await self._spool.time_of(settled.missing_after(first - 1))
-        now_ns = self._clock.wall_ns()
-        return Unsettled(batches, max(0.0, (now_ns - (oldest_ns or now_ns)) / 1e9))
 
     async def run(self) -> Never:
         """Send and settle until cancelled.
@@ -186,62 +157,33 @@ class MqttUplink:
         self._seal, self._seal_due = payload, True
         self._wake.set()
 
-    def resend(self, stream: str, first: int, last: int) -> str:
-        """Send `first`..`last` of `stream` once more; a sentence why not, or nothing."""
-        if self._queue is None or stream != self._stream:
-            return f"the stream here is {self._stream}"
-        if not 1 <= first <= last <= self._spool.last_seq:
-            return f"{first}..{last} does not lie within 1..{self._spool.last_seq}"
-        if not self._queue.resend(first, last):
-            return "too many ranges wait to be sent again"
-        self._wake.set()
-        return ""
-
-    async def _queue_of_the_stream(self) -> SendQueue:
-        """The queue for the stream that the store has now."""
-        stream = self._spool.stream
-        if self._queue is None or stream != self._stream:
-            settled = await self._spool.settled(self.id)
-            if self._queue is not None:
-                self._to_settle = Ranges()
-                self._status = msgspec.structs.replace(self._status, stream=stream)
-            self._stream = stream
-            self._queue = SendQueue(
-                settled,
-                by_receipt=self._table.settle == "receipt",
-                window=self._table.window,
-                ack_deadline_s=self._table.ack_deadline_s,
-                receipt_deadline_s=self._table.receipt_deadline_s,
-                drain_bytes_per_s=self._table.drain_bytes_per_s or inf,
-            )
-        return self._queue
-
     # -- connecting ----------------------------------------------------------------------------------
 
-    async def _stay_connected(self) -> Never:
-        loop = asyncio.get_running_loop()
-        attempt = -1
-        while True:
-            began_s = loop.time()
-            queue = await self._queue_of_the_stream()
-            try:
-                async with await self._client() as client:
-                    try:
-                        await self._converse(client, queue)
-                    except asyncio.CancelledError:
-                        self._tell(client, "stopping")
-                        raise
-                    finally:
-                        self.connected = False
-            except _OtherStream:
-                log.warning("uplink %s: stream %s has ended; it begins anew", self.id, self._stream)
-                continue
-            except (aiomqtt.MqttError, OSError) as error:
-                self._log_trouble(str(error))
-            attempt = 0 if loop.time() - began_s > STEADY_S else attempt + 1
-            # Full jitter: after an outage a hundred gateways do not come back in the same second.
-            most_s = min(self._reconnect_most_s, RECONNECT_BASE_S * 2.0 ** min(attempt, 16))
-            await asyncio.sleep(self._random.uniform(0.0, most_s))
+    def _new_queue(self, settled: Ranges) -> SendQueue:
+        return SendQueue(
+            settled,
+            by_receipt=self._table.settle == "receipt",
+            window=self._table.window,
+            ack_deadline_s=self._table.ack_deadline_s,
+            receipt_deadline_s=self._table.receipt_deadline_s,
+            drain_bytes_per_s=self._table.drain_bytes_per_s or inf,
+        )
+
+    def _stream_changed(self) -> None:
+        self._status = msgspec.structs.replace(self._status, stream=self._stream)
+
+    async def _connection(self, queue: SendQueue) -> Never:
+        try:
+            async with await self._client() as client:
+                try:
+                    await self._converse(client, queue)
+                except asyncio.CancelledError:
+                    self._tell(client, "stopping")
+                    raise
+                finally:
+                    self.connected = False
+        except aiomqtt.MqttError as error:
+            raise ConnectionError(str(error)) from None
 
     async def _client(self) -> AckClient:
         """A client for one connection; files are read anew, so that a renewed certificate is taken.
@@ -249,27 +191,14 @@ class MqttUplink:
         Raises:
             OSError: a file cannot be read, or is no certificate.
         """
-        table = self._table
-        url = urlsplit(table.url)
-        by_receipt = table.settle == "receipt"
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho
-        properties.MaximumPacketSize = max(RECEIPT_BYTES, REQUEST_BYTES) + 1024
-        properties.SessionExpiryInterval = _SESSION_S if by_receipt else 0
-        return AckClient(
-            url.hostname or "",
-            url.port or _PORTS[url.scheme],
+        return await broker.client(
+            self._table,
+            self._times,
+            self._client_id,
             on_message=self._heard,
             on_lost=self._wake.set,
-            identifier=self._client_id,
-            username=table.username or None,
-            password=await asyncio.to_thread(first_line, table.password_file),
-            tls_context=await asyncio.to_thread(context, table, self._times)
-            if url.scheme == "mqtts"
-            else None,
-            timeout=CONNECT_S,
-            keepalive=KEEPALIVE_S,
-            clean_start=not by_receipt,
-            properties=properties,
+            heard_bytes=max(RECEIPT_BYTES, REQUEST_BYTES) + 1024,
+            session_s=_SESSION_S if self._table.settle == "receipt" else 0,
             will=aiomqtt.Will(
                 self._prefix + "status",
                 self._status.payload("offline"),
@@ -296,7 +225,7 @@ class MqttUplink:
             self._wake.clear()
             client.check()
             if self._spool.stream != self._stream:
-                raise _OtherStream
+                raise OtherStream
             if self._seal_due:
                 self._send_seal(client)
             if queue.tick(loop.time()):
@@ -309,7 +238,7 @@ class MqttUplink:
                 continue
             batches = await self._spool.peek(ask.after, ask.upto, ask.lane.kinds, ask.limit, ask.max_bytes)
             if batches and place(batches[0].payload)[1] != self._stream:
-                raise _OtherStream
+                raise OtherStream
             for batch in queue.found(ask, batches, loop.time()):
                 how = (queue.is_backfill(ask.lane, batch.seq), queue.is_repeat(batch.seq))
                 self._publish(client, batch, self._marked[how])
@@ -333,9 +262,9 @@ class MqttUplink:
         topic = self._prefix + batch.kind
         payload = self._compress(batch.payload)
         acked = partial(self._acked, self._stream, batch.seq, batch.kind)
-        if len(payload) + len(topic) + _PACKET_BYTES > client.maximum_packet_bytes:
+        if len(payload) + len(topic) + broker.PACKET_BYTES > client.maximum_packet_bytes:
             why = "it is larger than the broker's maximum packet size"
-            self._refused(batch.seq, batch.kind, why, for_good=True)
+            self._held_back(batch.seq, batch.kind, why, batch.kind, for_good=True)
             return
         client.send(topic, payload, properties, acked)
 
@@ -374,28 +303,11 @@ class MqttUplink:
             return
         if code.is_failure or code.value == _NOBODY_LISTENS:
             for_good = code.value in (_PAYLOAD_INVALID, _PACKET_TOO_LARGE)
-            self._refused(seq, kind, str(code), for_good=for_good)
+            self._held_back(seq, kind, str(code), kind, for_good=for_good)
             return
-        if refusals := self._refusals.pop(kind, 0):
-            log.warning("uplink %s takes %s again, %d were refused", self.id, kind, refusals)
+        self._taken(kind)
         if self._queue is not None and self._queue.acked(seq, asyncio.get_running_loop().time()):
             self._settled([seq])
-
-    def _refused(self, seq: int, kind: Kind, why: str, *, for_good: bool) -> None:
-        """A refused batch stays ours; it is tried again later and stands in nobody's way."""
-        assert self._queue is not None
-        pause_s = self._queue.refused(seq, asyncio.get_running_loop().time(), for_good=for_good)
-        if self._on_rejected is not None:
-            self._on_rejected()
-        if pause_s == inf:
-            log.error("uplink %s: batch %d (%s) is in quarantine, it is kept: %s", self.id, seq, kind, why)
-            if self._on_quarantined is not None:
-                self._on_quarantined(seq, kind, why)
-            return
-        if kind not in self._refusals:
-            text = "uplink %s refuses batch %d (%s): %s; it is kept and tried again in %.0f s"
-            log.warning(text, self.id, seq, kind, why, pause_s)
-        self._refusals[kind] = self._refusals.get(kind, 0) + 1
 
     def _heard(self, topic: str, payload: bytes) -> None:
         """A message on one of the two topics we listen to."""
@@ -465,32 +377,12 @@ class MqttUplink:
                 self._some_to_settle.set()
             raise
 
-    async def _watch_commits(self) -> Never:
-        news = self._spool.subscribe()
-        while True:
-            await news.wait()
-            if self._queue is not None and self._stream == self._spool.stream:
-                self._queue.committed(self._spool.latest)
-            self._wake.set()
-
     # -- saying it once ------------------------------------------------------------------------------
 
     def _up(self, queue: SendQueue) -> None:
-        self.connected = True
-        queue.counters.connections += 1
-        log.info("uplink %s connected to %s", self.id, self._table.url)
-        self._trouble = ""
+        super()._up(queue)
         self._bad_receipts.clear()
         self._said.clear()
-
-    def _log_trouble(self, why: str) -> None:
-        if why != self._trouble:
-            self._trouble = why
-            log.warning("uplink %s: %s; it goes on trying", self.id, why)
-
-
-class _OtherStream(Exception):
-    """The store has given place to another."""
 
 
 def _compressor() -> Callable[[bytes], bytes]:

@@ -8,50 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Never, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Never
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from daemon.credentials import first_line
-from daemon.uplink.ack_client import AckClient
+from daemon.uplink import broker
 from daemon.uplink.dialect import Refused
-from daemon.uplink.tls import context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from daemon.uplink.ack_client import AckClient
+    from daemon.uplink.broker import Where
     from daemon.uplink.dialect import Link, Parcel
     from daemon.uplink.tls import Times
 
-CONNECT_S = 10.0
-KEEPALIVE_S = 30
-_MOST_HEARD_BYTES = 64 << 10
-_PACKET_BYTES = 128  # of a PUBLISH beside topic and payload, with room to spare
 _PAYLOAD_INVALID, _PACKET_TOO_LARGE = 0x99, 0x95
 _NOBODY_LISTENS = 0x10
-PORTS = {"mqtt": 1883, "mqtts": 8883}
-
-
-class Where(Protocol):
-    """What a table says of its broker."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def ca(self) -> str: ...
-    @property
-    def certificate(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def username(self) -> str: ...
-    @property
-    def password_file(self) -> str: ...
 
 
 class PubAck:
@@ -66,32 +43,17 @@ class PubAck:
     async def open(self) -> AsyncIterator[Link]:
         link = _PubAckLink()
         try:
-            async with await self._client(link) as client:
+            async with await broker.client(
+                self._table,
+                self._times,
+                self._client_id,
+                on_message=lambda _topic, _payload: None,  # nothing was subscribed to
+                on_lost=link.lost,
+            ) as client:
                 link.client = client
                 yield link
         except aiomqtt.MqttError as error:
             raise ConnectionError(str(error)) from None
-
-    async def _client(self, link: _PubAckLink) -> AckClient:
-        table = self._table
-        url = urlsplit(table.url)
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho
-        properties.MaximumPacketSize = _MOST_HEARD_BYTES
-        secured = url.scheme == "mqtts"
-        return AckClient(
-            url.hostname or "",
-            url.port or PORTS[url.scheme],
-            on_message=lambda _topic, _payload: None,  # nothing was subscribed to
-            on_lost=link.lost,
-            identifier=self._client_id,
-            username=table.username or None,
-            password=await asyncio.to_thread(first_line, table.password_file),
-            tls_context=await asyncio.to_thread(context, table, self._times) if secured else None,
-            timeout=CONNECT_S,
-            keepalive=KEEPALIVE_S,
-            clean_start=True,
-            properties=properties,
-        )
 
 
 class _PubAckLink:
@@ -128,7 +90,10 @@ class _PubAckLink:
 
     async def _published(self, parcels: Sequence[Parcel]) -> list[ReasonCode]:
         client = self._its()
-        if any(len(name) + len(load) + _PACKET_BYTES > client.maximum_packet_bytes for name, load in parcels):
+        if any(
+            len(name) + len(load) + broker.PACKET_BYTES > client.maximum_packet_bytes
+            for name, load in parcels
+        ):
             raise Refused("it is larger than the broker's maximum packet size", for_good=True)
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[ReasonCode]] = [loop.create_future() for _ in parcels]

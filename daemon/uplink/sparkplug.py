@@ -16,7 +16,6 @@ import logging
 from contextlib import asynccontextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Never
-from urllib.parse import urlsplit
 
 import aiomqtt
 import msgspec
@@ -25,18 +24,17 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from daemon.credentials import first_line
-from daemon.uplink.ack_client import AckClient
+from daemon.uplink import broker
 from daemon.uplink.dialect import Refused
 from daemon.uplink.sparkplug_node import ALARM_ALIAS, REBIRTH, Node
 from daemon.uplink.sparkplug_payload import Metric, Payload
-from daemon.uplink.tls import context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from daemon.clock import Clock
     from daemon.config import ChannelTable
+    from daemon.uplink.ack_client import AckClient
     from daemon.uplink.dialect import Link, Parcel, Told
     from daemon.uplink.tables import SparkplugTable
     from daemon.uplink.tls import Times
@@ -44,11 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REBIRTH_EVERY_S = 5.0  # so often at most, however often somebody asks
-CONNECT_S = 10.0
-KEEPALIVE_S = 30
-_MOST_HEARD_BYTES = 64 << 10
-_PACKET_BYTES = 128  # of a PUBLISH beside topic and payload, with room to spare
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _NOT_THE_RETAINED: Final = 2  # MQTT 5.0, 3.8.3.1: a command that was kept for us is none
 
 
@@ -122,25 +115,12 @@ class Sparkplug:
             client.send(self.node.topic("NDEATH"), self.death(), properties, lambda _: None)
 
     async def _client(self, link: _SparkplugLink) -> AckClient:
-        table = self._table
-        url = urlsplit(table.url)
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho
-        properties.MaximumPacketSize = _MOST_HEARD_BYTES
-        properties.SessionExpiryInterval = 0
-        secured = url.scheme == "mqtts"
-        return AckClient(
-            url.hostname or "",
-            url.port or _PORTS[url.scheme],
+        return await broker.client(
+            self._table,
+            self._times,
+            self._client_id,
             on_message=link.hear,
             on_lost=link.wake,
-            identifier=self._client_id,
-            username=table.username or None,
-            password=await asyncio.to_thread(first_line, table.password_file),
-            tls_context=await asyncio.to_thread(context, table, self._times) if secured else None,
-            timeout=CONNECT_S,
-            keepalive=KEEPALIVE_S,
-            clean_start=True,
-            properties=properties,
             will=aiomqtt.Will(self.node.topic("NDEATH"), self.death(), qos=1, retain=False),
         )
 
@@ -248,7 +228,9 @@ class _SparkplugLink:
     async def deliver(self, parcels: Sequence[Parcel]) -> None:
         self._check_host()
         most_bytes = (
-            self._its().maximum_packet_bytes - _PACKET_BYTES - 2 * len(self._dialect.node.topic("DDATA"))
+            self._its().maximum_packet_bytes
+            - broker.PACKET_BYTES
+            - 2 * len(self._dialect.node.topic("DDATA"))
         )
         if any(len(parcel.payload) > most_bytes for parcel in parcels):
             raise Refused("it is larger than the broker's maximum packet size", for_good=True)
@@ -287,7 +269,7 @@ class _SparkplugLink:
         return self.client
 
 
-async def barrier(client: AckClient, topic: str, timeout_s: float = CONNECT_S) -> None:
+async def barrier(client: AckClient, topic: str, timeout_s: float = broker.CONNECT_S) -> None:
     """Subscribe, at first or once more: the answer comes when the broker has read all that was sent before.
 
     Raises:

@@ -14,7 +14,6 @@ import pytest
 from daemon.clock import Clock
 from daemon.config import UplinkTable
 from daemon.spool import Draft, Spool
-from daemon.uplink import mqtt
 from daemon.uplink.mqtt import MqttUplink, Status
 
 if TYPE_CHECKING:
@@ -174,7 +173,7 @@ async def test_an_uplink_that_settles_what_it_sends_would_be_found(
 async def test_a_broker_that_never_says_connack_costs_no_socket(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, figure: Figure
 ) -> None:
-    monkeypatch.setattr(mqtt, "CONNECT_S", 0.05)
+    monkeypatch.setattr("daemon.uplink.broker.CONNECT_S", 0.05)
     broker = BadBroker(connack=b"")
     async with against(broker, spool) as uplink:
         await until(lambda: broker.connections >= 3)
