@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SSHD = shutil.which("sshd", path=PATH)
 SERVER = Path("/usr/lib/openssh/sftp-server")
+STICKY = Path(__file__).with_name("sticky_sftp.py")
 pytestmark = [
     pytest.mark.peer,
     pytest.mark.skipif(
@@ -41,7 +42,7 @@ pytestmark = [
 class Server(Program):
     """An sshd of our own, for one key and nothing but SFTP; a second one of a folder has the same keys."""
 
-    def __init__(self, folder: Path, options: str = "") -> None:
+    def __init__(self, folder: Path, options: str = "", program: str = str(SERVER)) -> None:
         self.port = free_port()
         self.inbox = folder / "inbox"
         self.inbox.mkdir(exist_ok=True)
@@ -58,7 +59,7 @@ class Server(Program):
         config.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
             f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n"
-            f"Subsystem sftp {SERVER}\nForceCommand {SERVER} {options}\n"
+            f"Subsystem sftp {SERVER}\nForceCommand {program} {options}\n"
         )
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # where sshd separates its privileges
@@ -71,6 +72,12 @@ class Server(Program):
     def to_all(self, number: signal.Signals) -> None:
         """To the server and the sessions, which lead process groups of their own."""
         for pid in [self.pid, *_below(self.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def to_all_sessions(self, number: signal.Signals) -> None:
+        """To what the server has started, not to itself."""
+        for pid in _below(self.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -143,6 +150,41 @@ async def test_every_reading_is_in_a_file_once_though_the_server_dies_stalls_and
     definitions = list(server.inbox.glob("wkk/P1_KSWDY_*.txt"))
     assert definitions
     assert all(file.read_text().endswith("~||") for file in server.inbox.glob("wkk/*.txt"))
+
+
+@pytest.mark.parametrize("where", ["start", "rename", "renamed"])
+async def test_a_server_that_is_stuck_is_given_up_and_costs_no_reading(tmp_path: Path, where: str) -> None:
+    times, told = list(moments(20)), tmp_path / "stuck"
+    told.write_text("")
+    sticky = f"{sys.executable} {STICKY} {SERVER} {told}"
+    async with (
+        Server(tmp_path, program=sticky) as server,
+        Spool.open(tmp_path / "store", "real", "boot") as spool,
+        sending(spool, tmp_path, server.port) as uplink,
+    ):
+
+        async def settled() -> bool:
+            return (await uplink.unsettled()).batches == 0
+
+        async def commit(some: range) -> None:
+            for n in some:
+                await spool.commit([readings(reading("n.pond.level", 84 + n / 1000, times[n]))])
+
+        await commit(range(10))
+        await until(settled, "the first part")
+        told.write_text(where)
+        if where != "start":
+            await commit(range(10, 15))
+            await until(lambda: "no acknowledgement" in uplink._trouble, "it gives up what is live")
+        server.to_all_sessions(signal.SIGKILL)  # the next one begins with the definitions
+        await until(lambda: "no answer to what was asked" in uplink._trouble, "it gives up what is new")
+        assert not uplink.connected
+        await commit(range(15 if where != "start" else 10, 20))
+        told.write_text("")
+        await until(settled, "the rest")
+    values = Counter(value for _, _, value in set(measured(server.inbox)))
+    assert values == {f"{84 + n / 1000:.3f}": 1 for n in range(20)}
+    assert not list(server.inbox.rglob("*.part"))
 
 
 async def test_a_server_with_another_key_gets_nothing(
