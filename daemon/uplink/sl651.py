@@ -119,10 +119,11 @@ class Sl651:
                 reports.add(frames.TEST, time, channel, reading.value)
             return
         if channel in self.hours.elements:
-            for hour in self.hours.due(channel, time):
+            for hour in self.hours.due(channel, time, self.now()):
                 reports.hours.setdefault(hour, {})[channel] = None
         seen = self._latest.get(channel)
-        if channel in self._watched and (seen is None or seen.time <= time):
+        ahead = seen is not None and seen.time > self.now()  # the clock was, and is not any more
+        if channel in self._watched and (seen is None or seen.time <= time or ahead):
             self._latest[channel] = _Seen(reading.value, time)
         if channel not in self._elements:
             return

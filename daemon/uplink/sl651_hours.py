@@ -38,10 +38,15 @@ class Hours:
         self._newest: dict[str, datetime] = {}
         self._told: dict[tuple[str, str], None] = {}
 
-    def due(self, channel: str, time: datetime) -> list[str]:
-        """The hours, by their ends, that a reading of `time` (local) makes due for `channel`."""
+    def due(self, channel: str, time: datetime, now: datetime) -> list[str]:
+        """The hours, by their ends, that a reading of `time` (local) makes due for `channel`.
+
+        What a clock has stamped that was ahead of `now` ends no hour but its own.
+        """
         hour = time.replace(minute=0, second=0, microsecond=0)
         within, newest = hour if time.minute == 0 else hour + _HOUR, self._newest.get(channel)
+        if newest is not None and newest > now:
+            newest = time
         self._newest[channel] = max(time, newest or time)
         ends = [within - n * _HOUR for n in range(_LOOK_BACK if newest is None else 1, 0, -1)]
         if time.minute == 0 or (newest is not None and newest >= within):

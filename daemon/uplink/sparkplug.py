@@ -156,7 +156,7 @@ class _SparkplugLink:
         self._host_ms = -1
         self._host_left = False  # since our birth, though it may be back already
         self._seq = 0
-        self._born_ms = 0
+        self._born_ms = self._born_mono_ns = 0
         self._latest: dict[int, Any] = {}  # by alias: the newest of this connection
         self._asked_to_be_born = False
         self._next_birth_s = -inf
@@ -219,7 +219,7 @@ class _SparkplugLink:
         """All births, with sequence numbers from 0."""
         now_ms = self._clock.wall_ns() // 1_000_000
         if not self._born_ms:
-            self._born_ms = now_ms
+            self._born_ms, self._born_mono_ns = now_ms, self._clock.monotonic_ns()
         self._seq, self._asked_to_be_born = 0, False
         self._next_birth_s = asyncio.get_running_loop().time() + REBIRTH_EVERY_S
         for device, payload in self._dialect.births(self._latest, now_ms):
@@ -239,20 +239,21 @@ class _SparkplugLink:
             for device, encoded in parcels:
                 payload = Payload.FromString(encoded)
                 for metric in payload.metrics:
-                    self._place(metric)
+                    self._place(metric, now_ms)
                 self._say("DDATA" if device else "NDATA", device, payload, now_ms)
             await barrier(self._its(), self._dialect.node.topic("NCMD"), timeout_s=inf)
         except aiomqtt.MqttError as error:
             raise ConnectionError(str(error)) from None
         self._check_host()
 
-    def _place(self, metric: Any) -> None:
-        """Tell what is of now from what is historical."""
+    def _place(self, metric: Any, now_ms: int) -> None:
+        """Tell what is of now from what is historical; what a clock stamped that was ahead counts no more."""
         latest = self._latest.get(metric.alias)
-        before_birth = (
-            metric.alias != ALARM_ALIAS and metric.timestamp < self._born_ms
+        lives_ms = (self._clock.monotonic_ns() - self._born_mono_ns) // 1_000_000
+        before_birth = metric.alias != ALARM_ALIAS and metric.timestamp < min(
+            self._born_ms, now_ms - lives_ms
         )  # an alarm of the outage counts
-        if before_birth or (latest is not None and metric.timestamp < latest.timestamp):
+        if before_birth or (latest is not None and metric.timestamp < latest.timestamp <= now_ms):
             metric.is_historical = True
         else:
             kept = Metric()

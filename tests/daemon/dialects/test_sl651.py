@@ -17,7 +17,7 @@ from daemon.uplink.dialect_uplink import DialectUplink
 from daemon.uplink.dialects import build
 from daemon.uplink.past import StoredPast
 from hardware_sim.ports import free_port
-from tests.daemon.dialects import alarm, reading, readings, table, whole
+from tests.daemon.dialects import NOON_NS, alarm, reading, readings, table, whole
 from tests.system.running import until
 
 if TYPE_CHECKING:
@@ -196,6 +196,13 @@ class Centre:
         await self.writer.drain()
 
 
+class Afternoon(Clock):
+    """It is 16:00 in Shandong on the day of the readings."""
+
+    def wall_ns(self) -> int:
+        return NOON_NS + 4 * 3600 * 10**9
+
+
 @asynccontextmanager
 async def reporting(spool: Spool, centre: Centre, **more: Any) -> AsyncIterator[DialectUplink]:
     settings: dict[str, Any] = {
@@ -213,7 +220,7 @@ async def reporting(spool: Spool, centre: Centre, **more: Any) -> AsyncIterator[
         ],
     } | more
     site = whole({"site": {"id": "s", "gateway": "g"}, "uplink": [{"kind": "sl651", **settings}]})
-    dialect = build(site.uplinks[0], site, Clock(), past=StoredPast(spool))  # type: ignore[arg-type]
+    dialect = build(site.uplinks[0], site, Afternoon(), past=StoredPast(spool))  # type: ignore[arg-type]
     uplink = DialectUplink(table("sl651", settings), dialect, spool, Clock(), reconnect_most_s=0.1)
     task = asyncio.create_task(uplink.run())
     try:
@@ -537,6 +544,26 @@ async def test_a_stretch_of_the_past_comes_out_of_the_store_and_state_and_alarms
     assert "command 38: element 39 is not told here is refused" in caplog.text
     assert len(centre.reports(0x38)) == 3
     assert uplink.counters.connections == 1
+
+
+async def test_a_clock_that_was_ahead_ends_no_hour_and_is_no_present(tmp_path: Path) -> None:
+    centre = Centre()
+    async with (
+        centre.listening(),
+        Spool.open(tmp_path / "store", "real", "boot") as spool,
+        reporting(spool, centre, element=RAIN_AND_LEVEL) as uplink,
+    ):
+        await five_minutes(spool, 4, range(5, 30, 5))
+        for channel in ("n.pond.level", "n.rain.five"):
+            await spool.commit([taken(reading(channel, 99.0, "2027-11-26T04:31:00.000Z"))])
+        await five_minutes(spool, 4, range(35, 60, 5))
+        await five_minutes(spool, 5, range(0, 5, 5))
+        await until(lambda: settled(uplink), "settled")
+        await centre.tell(order(0x37, 7, 0x05))
+        (now,) = await until(lambda: centre.reports(0x37), "present values")
+        assert now.elements == {"3B": 84.0}
+    told = [up.elements["F4@2611261205"] for up in centre.reports(0x34) if "F4@2611261205" in up.elements]
+    assert told == [[0.5, 1.0, 1.5, 2.0, 2.5, None, 3.5, 4.0, 4.5, 5.0, 5.5, 0.0]]
 
 
 async def test_confirmations_of_answers_are_no_confirmations_of_reports(tmp_path: Path) -> None:

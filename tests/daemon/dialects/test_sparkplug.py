@@ -318,6 +318,32 @@ async def test_what_left_while_a_dead_host_still_counted_as_online_leaves_again_
         )  # the 30th may have left twice, in either session
 
 
+async def test_a_clock_that_was_ahead_makes_no_history_of_the_present(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead_ns = 86_400 * 10**9
+    real_ns = Clock.wall_ns
+    async with (
+        Broker(tmp_path / "broker") as broker,
+        Spool.open(tmp_path / "store", "real", "boot") as spool,
+        host(broker) as scada,
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(Clock, "wall_ns", lambda clock: real_ns(clock) + ahead_ns)
+            async with sending(spool, broker) as uplink:
+                await until(lambda: "DBIRTH" in scada.said, "born a day ahead")
+                await spool.commit([level(1.0, now_ms() + 5)])
+                await until(partial(scada.has, {1.0}), "a value of that day")
+                patched.undo()
+                await spool.commit([level(2.0, now_ms() + 5)])
+                await until(partial(scada.has, {2.0}), "and of this")
+                for n in range(3, 6):
+                    await spool.commit([level(float(n), now_ms() + 5)])
+                    await until(partial(scada.has, {float(n)}), "and so on")
+                await until(lambda: settled(uplink), "settled")
+    assert [(value.value, value.historical) for value in scada.values] == [(n, False) for n in range(1, 6)]
+
+
 async def test_a_rebirth_on_request_tells_the_present_values_and_no_other_command_does_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
