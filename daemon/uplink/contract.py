@@ -269,6 +269,25 @@ class SendQueue:
         self._enter(sent, State.HELD, now_s + pause_s)
         return pause_s
 
+    def aside(self, seq: int) -> None:
+        """Nothing came back of it, which was out alone: held back until `release`."""
+        sent = self._landed(seq)
+        if sent is not None:
+            self._enter(sent, State.HELD, inf)
+
+    def release(self, seq: int, *, behind_all: bool) -> bool:
+        """What was set aside is due again, in its own lane or behind all else; False: no room for it yet."""
+        sent = self._sent.get(seq)
+        if sent is None or sent.state is not State.HELD:
+            return True
+        if not behind_all:
+            self._due(seq, sent)
+        elif self.resend(seq, seq):
+            self._forget(seq, sent)
+        else:
+            return False
+        return True
+
     def receipt(self, ranges: Ranges) -> tuple[list[int], bool]:
         """A receipt came: the seqs it newly settles, and whether it named any that was never sent.
 

@@ -2,7 +2,9 @@
 
 Batches are handed over in groups, as large as `SendQueue` lets fly; an alarm waits for the group before it
 and for nothing else. A group that is refused is handed over again one by one, so that one bad batch holds up
-no other. What was handed over is settled in the store before the next group goes.
+no other; likewise one with which a connection was lost. A batch that is out alone when a connection is lost,
+and again, may be what the other side never answers: it is set aside, the others go on, and it comes once more
+behind them. What was handed over is settled in the store before the next group goes.
 
 Where the other side can lose what it took (`again_s`), what was settled shortly before a connection was lost
 is handed over once more, behind all else.
@@ -39,6 +41,10 @@ log = logging.getLogger(__name__)
 
 MOST_RECENT = 20_000  # of more, the oldest are not handed over again
 MOST_RUNS = 8
+ALONE_TIMES = 2  # lost with it alone so often, a batch is set aside
+MOST_ASIDE = 8  # without an answer to any other in between: then it is the platform that does not answer
+MOST_ASIDES = 256
+ASIDE_FIRST_S, ASIDE_MOST_S = 60.0, 3600.0  # until it is tried again
 
 
 class DialectUplink(QueuedUplink):
@@ -84,6 +90,12 @@ class DialectUplink(QueuedUplink):
         self._dialect = dialect
         self._again_s = again_s
         self._recent: deque[tuple[float, int]] = deque(maxlen=MOST_RECENT)  # when settled, which
+        self._out: Sequence[Batch] = ()  # handed over, no answer yet
+        self._one_by_one = False
+        self._alone: dict[int, int] = {}  # how often a connection was lost with this one alone
+        self._asides: dict[int, float] = {}  # set aside until then
+        self._pauses_s: dict[int, float] = {}  # and for how long
+        self._aside = 0  # how many since anything was answered
 
     async def run(self) -> Never:
         """Hand over and settle until cancelled.
@@ -109,6 +121,9 @@ class DialectUplink(QueuedUplink):
 
     def _stream_changed(self) -> None:
         self._recent.clear()
+        for each in (self._alone, self._asides, self._pauses_s):
+            each.clear()
+        self._out = ()
 
     async def _connection(self, queue: SendQueue) -> Never:
         async with self._dialect.open() as link:
@@ -143,12 +158,14 @@ class DialectUplink(QueuedUplink):
             if watching.done():
                 watching.result()
             queue.tick(loop.time())
+            self._try_asides(queue, loop.time())
             batches = await self._gathered(queue)
             if batches:
                 await self._hand_over(link, queue, batches)
                 continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(queue.next_deadline_s - loop.time(), 3600.0)):
+                due_s = min(queue.next_deadline_s, *self._asides.values(), loop.time() + 3600.0)
+                async with asyncio.timeout_at(due_s):
                     await self._wake.wait()
 
     async def _gathered(self, queue: SendQueue) -> list[Batch]:
@@ -169,16 +186,22 @@ class DialectUplink(QueuedUplink):
     # -- handing over --------------------------------------------------------------------------------
 
     async def _hand_over(self, link: Link, queue: SendQueue, batches: Sequence[Batch]) -> None:
+        if self._one_by_one and len(batches) > 1:
+            await self._hand_over_singly(link, queue, batches)
+            self._one_by_one = False
+            return
+        self._out = batches
         try:
             await self._deliver(link, batches)
         except Refused as refusal:
+            self._answered(queue, ())
             if len(batches) == 1:
                 (batch,) = batches
                 self._held_back(batch.seq, batch.kind, str(refusal), "batches", for_good=refusal.for_good)
             else:
-                for batch in batches:
-                    await self._hand_over(link, queue, [batch])
+                await self._hand_over_singly(link, queue, batches)
             return
+        self._answered(queue, batches)
         now_s = asyncio.get_running_loop().time()
         for batch in batches:
             if queue.acked(batch.seq, now_s):
@@ -188,9 +211,29 @@ class DialectUplink(QueuedUplink):
         self._taken("batches")
         await self._settle()
 
+    async def _hand_over_singly(self, link: Link, queue: SendQueue, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            await self._hand_over(link, queue, [batch])
+
+    def _answered(self, queue: SendQueue, batches: Sequence[Batch]) -> None:
+        """The other side is there: what was set aside while it may not have been is due at once."""
+        if self._aside:
+            for seq in [seq for seq in self._asides if self._pauses_s[seq] <= ASIDE_FIRST_S]:
+                queue.release(seq, behind_all=False)
+                del self._asides[seq]
+        self._out, self._aside = (), 0
+        for batch in batches:
+            self._alone.pop(batch.seq, None)
+            self._pauses_s.pop(batch.seq, None)
+
     def _lost(self, queue: SendQueue) -> None:
-        """Ask for what was settled shortly before."""
-        unsure, lost_s = Ranges(), asyncio.get_running_loop().time()
+        """Suspect what was out, and ask for what was settled shortly before."""
+        lost_s = asyncio.get_running_loop().time()
+        if len(self._out) == 1:
+            self._suspect(queue, self._out[0], lost_s)
+        self._one_by_one = self._one_by_one or len(self._out) > 1
+        self._out = ()
+        unsure = Ranges()
         for settled_s, seq in self._recent:
             if settled_s >= lost_s - self._again_s:
                 unsure.add(seq)
@@ -201,13 +244,36 @@ class DialectUplink(QueuedUplink):
         for first, last in pairs:
             queue.resend(first, last)
 
+    def _suspect(self, queue: SendQueue, batch: Batch, now_s: float) -> None:
+        """Set it aside when it was alone often enough; for longer each time, if others are answered."""
+        seq, others_are_answered = batch.seq, self._aside == 0
+        self._alone[seq] = self._alone.get(seq, 0) + 1
+        if self._alone[seq] < ALONE_TIMES or self._aside >= MOST_ASIDE or len(self._asides) >= MOST_ASIDES:
+            return
+        self._aside += 1
+        before_s = self._pauses_s.get(seq, 0.0)
+        longer_s = 2 * before_s if others_are_answered else before_s
+        pause_s = self._pauses_s[seq] = min(max(longer_s, ASIDE_FIRST_S), ASIDE_MOST_S)
+        self._asides[seq] = now_s + pause_s
+        queue.aside(seq)
+        text = "uplink %s: batch %d (%s) gets no answer; it is kept and tried again in %.0f s, others go on"
+        log.warning(text, self.id, seq, batch.kind, pause_s)
+
+    def _try_asides(self, queue: SendQueue, now_s: float) -> None:
+        for seq in [seq for seq, due_s in self._asides.items() if due_s <= now_s]:
+            if queue.release(seq, behind_all=True):
+                del self._asides[seq]
+
     async def _deliver(self, link: Link, batches: Sequence[Batch]) -> None:
         each = [told(batch) for batch in batches]
         if not self._dialect.says_mode:
             sayable = [one for one in each if one.mode == "real"]
             self._withhold(len(each) - len(sayable))
             each = sayable
-        parcels = self._dialect.encode(each)
+        try:
+            parcels = self._dialect.encode(each)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise Refused(f"it cannot be said: {error!r}", for_good=True) from None
         if not parcels:
             return
         try:  # a slow link that takes one after the other is no dead one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, Never
 
@@ -12,7 +13,7 @@ import pytest
 from daemon.clock import Clock
 from daemon.spool import Draft, Spool
 from daemon.uplink.dialect import Parcel, Refused
-from daemon.uplink.dialect_uplink import DialectUplink
+from daemon.uplink.dialect_uplink import MOST_ASIDE, DialectUplink
 from tests.daemon.dialects import NOON_NS, alarm, reading, readings, table
 from tests.system.running import until
 
@@ -30,6 +31,7 @@ POINT = {"code": "K1", "type": "KSW", "value": "n.pond.level"}
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is held back is tried again soon."""
     monkeypatch.setattr("daemon.uplink.contract._RETRY_MOST_S", 0.05)
+    monkeypatch.setattr("daemon.uplink.dialect_uplink.ASIDE_FIRST_S", 0.3)
 
 
 class Post:
@@ -198,6 +200,64 @@ async def test_without_an_acknowledgement_in_time_the_connection_is_given_up(tmp
         post.silent = False
         await until(lambda: settled(uplink), "settled")
     assert post.taken == ["readings 1"]
+
+
+@pytest.mark.parametrize("how", ["silence", "hangs up"])
+async def test_a_batch_that_is_never_answered_holds_up_no_other(tmp_path: Path, how: str) -> None:
+    post = Post()
+    bad = {"readings 3", "readings 4", "alarms 6"}
+    answers = {"silence": TimeoutError("no answer"), "hangs up": ConnectionResetError("hung up")}
+    post.answer = lambda name: answers[how] if name in bad else None
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool:
+        for n in range(5):
+            await spool.commit([level(n)])
+        await spool.commit([alarm()])
+        async with sending(spool, post) as uplink:
+            await until(lambda: {"readings 1", "readings 2", "readings 5"} <= set(post.taken), "the others")
+            for n in range(20):
+                await spool.commit([level(n)])
+            await until(lambda: {f"readings {n}" for n in range(7, 27)} <= set(post.taken), "and all behind")
+            assert not bad & set(post.taken)
+            assert (await uplink.unsettled()).batches == 3
+            assert uplink.counters.rejected == 0, "nobody has refused anything"
+            bad.clear()
+            await until(lambda: settled(uplink), "once it is answered it is settled")
+    assert {"readings 3", "readings 4", "alarms 6"} <= set(post.taken)
+
+
+async def test_while_nothing_is_answered_little_is_set_aside_and_an_alarm_goes_first_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    post = Post()
+    post.answer = lambda _: TimeoutError("no answer")
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool, sending(spool, post) as uplink:
+        for n in range(40):
+            await spool.commit([level(n)])
+        await until(lambda: post.opened > 60, "it connects again and again")
+        await spool.commit([alarm()])
+        await until(lambda: post.offered[-1] == ["alarms 41"], "the alarm is offered")
+        assert 0 < caplog.text.count("gets no answer") <= MOST_ASIDE
+        post.answer = lambda _: None
+        await until(lambda: settled(uplink), "all is settled")
+    assert post.taken[0] == "alarms 41"
+
+
+async def test_what_a_dialect_cannot_say_ends_in_quarantine_and_the_others_go_on(tmp_path: Path) -> None:
+    class Tongue(Post):
+        def encode(self, told: Sequence[Told]) -> list[Parcel]:
+            for one in told:
+                for each in one.readings:
+                    datetime.fromisoformat(each.time)
+            return super().encode(told)
+
+    post, quarantined = Tongue(), list[int]()
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool:
+        for time in ("2026-11-26T04:00:00.000Z", "yesterday", "2026-11-26T04:01:00.000Z"):
+            await spool.commit([readings(reading("n.pond.level", 1.0, time))])
+        async with sending(spool, post, quarantined) as uplink:
+            await until(lambda: quarantined == [2], "in quarantine")
+            assert (await uplink.unsettled()).batches == 1
+    assert set(post.taken) == {"readings 1", "readings 3"}
 
 
 @pytest.mark.parametrize("mode", ["test", "simulated"])
