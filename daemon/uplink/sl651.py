@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 CONNECT_S = 20.0
 _ATTEMPTS = 3  # once, and twice again
 _MOST_QUESTIONS = 16  # that wait for an answer; of more, those beyond get none
+_MOST_ELEMENTS = 100  # of a report with one value each, likewise
 _MOST_VALUES = 200  # of a uniform report: about a kilobyte
 
 
@@ -102,8 +103,9 @@ class Sl651:
             reports.single.setdefault((frames.HOURLY, f"{hour}00"), {})
         return [
             *(
-                Parcel(_named(function, minute, reports), self._observed(minute, values))
+                Parcel(_named(function, minute, reports if at_first else None), self._observed(minute, piece))
                 for (function, minute), values in reports.single.items()
+                for at_first, piece in _pieces(values)
             ),
             *(
                 Parcel(f"{frames.UNIFORM:02X}", body)
@@ -305,8 +307,17 @@ class _Sl651Link:
                 await self._answers.asked(said)
 
 
-def _named(function: int, minute: str, reports: _Reports) -> str:
-    channels = reports.hours.get(minute[:-2], ()) if function == frames.HOURLY and minute[-2:] == "00" else ()
+def _pieces(values: Mapping[str, float | None]) -> list[tuple[bool, dict[str, float | None]]]:
+    """As many as one report holds; whether it is the first."""
+    rows = list(values.items())
+    return [
+        (at == 0, dict(rows[at : at + _MOST_ELEMENTS])) for at in range(0, max(1, len(rows)), _MOST_ELEMENTS)
+    ]
+
+
+def _named(function: int, minute: str, reports: _Reports | None) -> str:
+    its_own = reports is not None and function == frames.HOURLY and minute[-2:] == "00"
+    channels = reports.hours.get(minute[:-2], ()) if reports is not None and its_own else ()
     return " ".join([f"{function:02X}@{minute[:-2]}", *channels]) if channels else f"{function:02X}"
 
 

@@ -48,7 +48,7 @@ class Answers:
             self._send(said.function, head + bytes([len(text)]) + text)
         elif said.function in (frames.QUERY_NOW, frames.QUERY_ELEMENTS):
             wanted = frames.named(said.rest) if said.function == frames.QUERY_ELEMENTS else None
-            self._report(said, its.present(wanted))
+            self._present(said, its.present(wanted))
         elif said.function == frames.QUERY_PERIOD:
             await self._period(said)
         elif said.function == frames.QUERY_STATE and its.table.unwatched:
@@ -61,6 +61,12 @@ class Answers:
                 "setting the clock" if said.function == frames.SET_CLOCK else f"command {said.function:02X}"
             )
             self._refuse(said.function, what)
+
+    def _present(self, said: frames.Down, observed: bytes) -> None:
+        if len(observed) > frames.MOST_BYTES - _HEAD_BYTES:
+            self._refuse(said.function, "more present values than a frame has room for")
+        else:
+            self._report(said, observed)
 
     def _report(self, said: frames.Down, observed: bytes) -> None:
         its = self._dialect

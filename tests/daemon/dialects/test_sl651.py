@@ -566,6 +566,28 @@ async def test_a_clock_that_was_ahead_ends_no_hour_and_is_no_present(tmp_path: P
     assert told == [[0.5, 1.0, 1.5, 2.0, 2.5, None, 3.5, 4.0, 4.5, 5.0, 5.5, 0.0]]
 
 
+async def test_no_report_outgrows_its_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"n.v{n}" for n in range(400)]
+    many = [
+        {"channel": name, "element": f"FF{n % 256:02X}", "digits": 18, "decimals": 3}
+        for n, name in enumerate(names)
+    ]
+    centre = Centre()
+    async with (
+        centre.listening(),
+        Spool.open(tmp_path / "store", "real", "boot") as spool,
+        reporting(spool, centre, element=many) as uplink,
+    ):
+        at = "2026-11-26T04:10:00.000Z"
+        await spool.commit([readings(*(reading(name, n * 1e6, at) for n, name in enumerate(names)))])
+        await until(lambda: settled(uplink), "settled")
+        assert len(centre.reports(0x32)) == 4
+        assert sum(len(each.elements) for each in centre.reports(0x32)) == 400
+        await centre.tell(order(0x37, 7, 0x05))
+        await until(lambda: "more present values than a frame" in caplog.text, "refused")
+        assert uplink.counters.connections == 1
+
+
 async def test_confirmations_of_answers_are_no_confirmations_of_reports(tmp_path: Path) -> None:
     centre = Centre()
     async with (
