@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Never, Protocol
@@ -52,25 +53,31 @@ def places(name: str) -> Iterator[str]:
 
 
 class LocalFolder:
-    """A folder that somebody else empties."""
+    """A folder that somebody else empties.
+
+    It has a thread of its own: a mount that hangs takes that one, and no other with each attempt.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._thread = ThreadPoolExecutor(1, f"folder {path}")
 
     @asynccontextmanager
     async def open(self, greet: Callable[[], Sequence[Parcel]]) -> AsyncIterator[Link]:
-        link = _LocalLink(self._path)
+        link = _LocalLink(self._path, self._thread)
         await link.deliver(greet())
         yield link
 
 
 class _LocalLink:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, thread: ThreadPoolExecutor) -> None:
         self._path = path
+        self._thread = thread
 
     async def deliver(self, parcels: Sequence[Parcel]) -> None:
+        loop = asyncio.get_running_loop()
         for parcel in parcels:
-            await asyncio.to_thread(write, self._path, parcel)
+            await loop.run_in_executor(self._thread, write, self._path, parcel)
 
     async def watch(self) -> Never:
         while True:  # noqa: ASYNC110 -- a folder does not go away by itself: a write says so

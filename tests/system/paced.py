@@ -23,8 +23,8 @@ class Paced(Clock):
 
     @classmethod
     def parse(cls, text: str, *, simulated: bool, step: str = "") -> Self:
-        del text, simulated, step
-        return super().parse(os.environ["PONDWATCH_TEST_PACE"], simulated=True)
+        del text, simulated
+        return super().parse(os.environ["PONDWATCH_TEST_PACE"], simulated=True, step=step)
 
 
 if __name__ == "__main__":

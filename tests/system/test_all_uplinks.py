@@ -139,7 +139,7 @@ class Centre(hydrology.Centre):
 
 
 class Paced(Daemon):
-    """The daemon on a clock that runs with the bench's."""
+    """The daemon on a clock that runs with the bench's, and steps when the bench says so."""
 
     module = "tests.system.paced"
 
@@ -191,7 +191,10 @@ class Everybody:
         self.weirs = {name: await enter(Weir(to)) for name, to in zip(UPLINKS, targets, strict=True)}
         known = (shells[0] / "host.pub").read_text()
         (shells[0] / "weir_hosts").write_text(f"[127.0.0.1]:{self.weirs['province'].port} {known}")
-        pace = {"PONDWATCH_TEST_PACE": self.bench.facts["clock"]}
+        pace = {
+            "PONDWATCH_TEST_PACE": self.bench.facts["clock"],
+            "PONDWATCH_BENCH_STEP": self.bench.facts["clock_step"],
+        }
         self.daemon = Paced(self._site(run, shells[0]), run, **pace)
         self._stack.push_async_callback(self.daemon.kill)
         await self.daemon.start()
@@ -217,6 +220,12 @@ class Everybody:
     def now_ns(self) -> int:
         """The gateway's time."""
         return int((self.epoch_s + self.bench.now_s()) * NS)
+
+    async def the_clock_steps(self) -> None:
+        """Back by twenty minutes, and forward again."""
+        for step_s in (-1200, 0):
+            await self.bench.ask("fault", target="gateway", fault=f"clock_step {step_s}")
+            await asyncio.sleep(2.0)
 
     async def host_is(self, *, online: bool) -> None:
         await self.host.state(time.time_ns() // 1_000_000, online=online)
@@ -335,6 +344,9 @@ async def test_each_platform_in_turn_is_blocked_lies_and_refuses_and_the_others_
     tell("all are well", "", await its.watched(QUIET_S))
     hours: list[tuple[int, int]] = []
     for wrong in its.wrongs():
+        if len(hours) == len(UPLINKS) // 2 and wrong.for_s == HOUR_S:  # between two blocks
+            await its.the_clock_steps()
+            await its.caught_up()
         began_ns = its.now_ns()
         await wrong.begin()
         most = await its.watched(wrong.for_s)
@@ -353,6 +365,7 @@ async def test_each_platform_in_turn_is_blocked_lies_and_refuses_and_the_others_
     log = its.daemon.log.read_text()
     assert "batches never sent" in log
     assert "strange stream" in log
+    assert log.count("the wall clock stepped by") == 2
     assert (summary["forks"], summary["chain_breaks"], summary["holes"], summary["twins"]) == (0, 0, 0, 0)
     assert_all_have_everything_once(its, cut_ns, hours)
     assert not [file for file in its.other_server.inbox.rglob("*") if file.is_file()]

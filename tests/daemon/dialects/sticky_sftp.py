@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import IO
 
@@ -40,7 +39,7 @@ def main(server: str, told: Path) -> None:
                 sys.stdout.buffer.flush()
 
     if told.read_text() == "start":
-        time.sleep(3600.0)
+        sys.stdin.buffer.read()  # until sshd ends the session
     threading.Thread(target=answers, daemon=True).start()
     while asked := packet(sys.stdin.buffer):
         where = told.read_text()

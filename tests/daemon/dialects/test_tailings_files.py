@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import threading
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -98,6 +100,35 @@ async def test_batches_of_one_second_cost_each_other_nothing(tmp_path: Path) -> 
     values = Counter(value for _, _, value in measured(folder).elements())
     assert values == {f"{84 + n / 1000:.3f}": 1 for n in range(40)}
     assert not list(folder.rglob("*.part"))
+
+
+async def test_a_folder_that_hangs_takes_one_thread_and_goes_on_when_it_answers(tmp_path: Path) -> None:
+    """A pipe without a writer stands where a file is to go, and whoever looks into it hangs."""
+    pipe = tmp_path / "out" / "wkk" / "P1_KSWSS_20261126120000.txt"
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    before = threading.active_count()
+    rest = {key: value for key, value in settings(tmp_path / "out").items() if key != "kind"}
+    its = table("tailings-files", rest | {"ack_deadline": "50 ms"})
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool:
+        await spool.commit([readings(reading("n.pond.level", 84.0, next(iter(moments(1)))))])
+        uplinks = [
+            DialectUplink(its, dialect(tmp_path / "out"), spool, Clock(), reconnect_most_s=0.01)
+            for _ in range(8)
+        ]
+        tasks = [asyncio.create_task(uplink.run()) for uplink in uplinks]
+        await until(lambda: all("no acknowledgement" in each._trouble for each in uplinks), "all give up")
+        await asyncio.wait_for(asyncio.to_thread(before.bit_length), 5.0)  # others have their threads
+        assert threading.active_count() <= before + 8 + 3
+        while not all([(await each.unsettled()).batches == 0 for each in uplinks]):
+            with suppress(OSError):  # nobody looks into it just now
+                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    pipe.unlink()
+    assert set(measured(tmp_path / "out")) == {("P1KSW020001", "2026-11-26 12:00:00", "84.000")}
 
 
 async def test_what_is_sent_again_leaves_the_platform_with_the_same_records(tmp_path: Path) -> None:
