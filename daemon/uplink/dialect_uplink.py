@@ -123,7 +123,7 @@ class DialectUplink(QueuedUplink):
         self._recent.clear()
         for each in (self._alone, self._asides, self._pauses_s):
             each.clear()
-        self._out = ()
+        self._out, self._aside, self._one_by_one = (), 0, False
 
     async def _connection(self, queue: SendQueue) -> Never:
         async with self._dialect.open() as link:
@@ -192,18 +192,21 @@ class DialectUplink(QueuedUplink):
             return
         self._out = batches
         try:
-            await self._deliver(link, batches)
+            if await self._deliver(link, batches):
+                self._answered(queue)
         except Refused as refusal:
-            self._answered(queue, ())
+            self._out = ()
             if len(batches) == 1:
                 (batch,) = batches
                 self._held_back(batch.seq, batch.kind, str(refusal), "batches", for_good=refusal.for_good)
             else:
                 await self._hand_over_singly(link, queue, batches)
             return
-        self._answered(queue, batches)
+        self._out = ()
         now_s = asyncio.get_running_loop().time()
         for batch in batches:
+            self._alone.pop(batch.seq, None)
+            self._pauses_s.pop(batch.seq, None)
             if queue.acked(batch.seq, now_s):
                 self._to_settle.add(batch.seq)
         if self._again_s:
@@ -215,16 +218,13 @@ class DialectUplink(QueuedUplink):
         for batch in batches:
             await self._hand_over(link, queue, [batch])
 
-    def _answered(self, queue: SendQueue, batches: Sequence[Batch]) -> None:
+    def _answered(self, queue: SendQueue) -> None:
         """The other side is there: what was set aside while it may not have been is due at once."""
         if self._aside:
             for seq in [seq for seq in self._asides if self._pauses_s[seq] <= ASIDE_FIRST_S]:
                 queue.release(seq, behind_all=False)
                 del self._asides[seq]
-        self._out, self._aside = (), 0
-        for batch in batches:
-            self._alone.pop(batch.seq, None)
-            self._pauses_s.pop(batch.seq, None)
+        self._aside = 0
 
     def _lost(self, queue: SendQueue) -> None:
         """Suspect what was out, and ask for what was settled shortly before."""
@@ -263,8 +263,11 @@ class DialectUplink(QueuedUplink):
         for seq in [seq for seq, due_s in self._asides.items() if due_s <= now_s]:
             if queue.release(seq, behind_all=True):
                 del self._asides[seq]
+            else:
+                self._asides[seq] = now_s + ASIDE_FIRST_S
 
-    async def _deliver(self, link: Link, batches: Sequence[Batch]) -> None:
+    async def _deliver(self, link: Link, batches: Sequence[Batch]) -> bool:
+        """Whether there was anything to deliver; then the other side has it."""
         each = [told(batch) for batch in batches]
         if not self._dialect.says_mode:
             sayable = [one for one in each if one.mode == "real"]
@@ -275,12 +278,13 @@ class DialectUplink(QueuedUplink):
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
             raise Refused(f"it cannot be said: {error!r}", for_good=True) from None
         if not parcels:
-            return
+            return False
         try:  # a slow link that takes one after the other is no dead one
             async with asyncio.timeout(self._table.ack_deadline_s * len(parcels)):
                 await link.deliver(parcels)
         except TimeoutError:
             raise TimeoutError(f"no acknowledgement for {self._table.ack_deadline_s:g} s") from None
+        return True
 
     def _withhold(self, count: int) -> None:
         if count and not self.withheld:
