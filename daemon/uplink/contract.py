@@ -275,6 +275,12 @@ class SendQueue:
         if sent is not None:
             self._enter(sent, State.HELD, inf)
 
+    def others(self, seq: int) -> bool:
+        """Whether there is anything beside `seq` that could be sent."""
+        if any(sent.state is not State.HELD for other, sent in self._sent.items() if other != seq):
+            return True
+        return any(self.settled.gap_after(lane.after)[0] <= lane.upto for lane in self._lanes)
+
     def release(self, seq: int, *, behind_all: bool) -> bool:
         """What was set aside is due again, in its own lane or behind all else; False: no room for it yet."""
         sent = self._sent.get(seq)

@@ -43,7 +43,7 @@ MOST_RECENT = 20_000  # of more, the oldest are not handed over again
 MOST_RUNS = 8
 ALONE_TIMES = 2  # lost with it alone so often, a batch is set aside
 MOST_ASIDE = 8  # without an answer to any other in between: then it is the platform that does not answer
-MOST_ASIDES = 256
+MOST_ASIDES = 256  # of more, the others wait behind them
 ASIDE_FIRST_S, ASIDE_MOST_S = 60.0, 3600.0  # until it is tried again
 
 
@@ -245,10 +245,12 @@ class DialectUplink(QueuedUplink):
             queue.resend(first, last)
 
     def _suspect(self, queue: SendQueue, batch: Batch, now_s: float) -> None:
-        """Set it aside when it was alone often enough; for longer each time, if others are answered."""
+        """Set it aside for others, if it was alone often enough; for longer each time they are answered."""
         seq, others_are_answered = batch.seq, self._aside == 0
         self._alone[seq] = self._alone.get(seq, 0) + 1
         if self._alone[seq] < ALONE_TIMES or self._aside >= MOST_ASIDE or len(self._asides) >= MOST_ASIDES:
+            return
+        if not queue.others(seq):
             return
         self._aside += 1
         before_s = self._pauses_s.get(seq, 0.0)

@@ -225,6 +225,21 @@ async def test_a_batch_that_is_never_answered_holds_up_no_other(tmp_path: Path, 
     assert {"readings 3", "readings 4", "alarms 6"} <= set(post.taken)
 
 
+async def test_a_batch_that_waits_alone_is_not_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.uplink.dialect_uplink.ASIDE_FIRST_S", 3600.0)
+    post = Post()
+    post.answer = lambda _: ConnectionError("HTTP 503")
+    async with Spool.open(tmp_path / "store", "real", "boot") as spool, sending(spool, post) as uplink:
+        for n in range(3):
+            await spool.commit([level(n)])
+        await until(lambda: post.opened > 30, "it tries and tries")
+        post.answer = lambda _: None
+        await until(lambda: settled(uplink), "at once when it is answered")
+    assert caplog.text.count("gets no answer") == 2, "the last of three waits for nobody"
+
+
 async def test_while_nothing_is_answered_little_is_set_aside_and_an_alarm_goes_first_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
