@@ -69,6 +69,8 @@ class Detectors:
         self._speaker = Speaker(armed, self._params, self.responses.ids)
         self._out = kernels.records(kernels.OUT, 0)
         self._gaps = kernels.records(kernels.GAP, 0)
+        self._watch = np.zeros(1, np.int64)
+        self._said = self._out["said"]
         self._bare: list[np.ndarray[Any, Any]] = []
         self._ended: list[tuple[str, Rule]] = []
 
@@ -127,10 +129,8 @@ class Detectors:
             return []
         self._make_room(size)
         row = np.where(batch.name < len(self.ids), batch.name, -1)
-        silent = kernels.step(
-            row, batch.t, batch.x, batch.raw, *self._bare
-        )  # fmt: skip
-        said = self._out["said"][:size]
+        silent = kernels.step(row, batch.t, batch.x, batch.raw, *self._bare)
+        said = self._said[:size]
         found = [(int(j), int(row[j]), self._out[j]) for j in np.flatnonzero(said & kernels.CHANGED)]
         gaps = [(int(gap.at), int(gap.row), gap) for gap in self._gaps[:silent]]
         responses = self._respond(batch)
@@ -159,9 +159,11 @@ class Detectors:
     def _make_room(self, size: int) -> None:
         if self._out.size < size:
             self._out = kernels.records(kernels.OUT, size)
+            self._said = self._out["said"]
             self._gaps = kernels.records(kernels.GAP, 2 * (size + len(self.ids)))
             parts = (self.state, self._params, self._mates, self._hourly.records, self._out, self._gaps)
-            self._bare = [part if part is self._mates else kernels.bare(part) for part in parts]  # type: ignore[arg-type]
+            bare = [part if part is self._mates else kernels.bare(part) for part in parts]  # type: ignore[arg-type]
+            self._bare = [*bare, self._watch]
 
     def _arm(self, armed: Sequence[Channel], forecast: Sequence[str]) -> None:
         domains: dict[str, list[int]] = {}
@@ -223,7 +225,7 @@ def compile_kernels() -> None:
     nothing, values = np.zeros(0, np.int64), np.zeros(0)
     kernels.step(
         nothing, nothing, values, values, none(kernels.STATE), none(kernels.PARAMS), nothing,
-        none(kernels.HOURLY), none(kernels.OUT), none(kernels.GAP),
+        none(kernels.HOURLY), none(kernels.OUT), none(kernels.GAP), np.zeros(1, np.int64),
     )  # fmt: skip
     kernels.respond(
         nothing, nothing, nothing, values, none(kernels.RESPONSE), none(kernels.RESPONSE_PARAMS),

@@ -55,16 +55,27 @@ class Ours:
         self._out = kernels.records(kernels.OUT, channels)
         self._gaps = kernels.records(kernels.GAP, 4 * channels)
         hours = kernels.records(kernels.HOURLY, 0)
-        self._none = np.zeros(0, np.int64)
+        self._none, self._watch = np.zeros(0, np.int64), np.zeros(1, np.int64)
         self._state, self._params = kernels.bare(self._state), kernels.bare(self._params)
         self._hours, self._bare = kernels.bare(hours), kernels.bare(self._out)
         self._gaps = kernels.bare(self._gaps)
+        self._said = self._bare["said"]
 
     def step(self, t: Any, x: Any) -> Any:
         kernels.step(
-            self._idx, t, x, x, self._state, self._params, self._none, self._hours, self._bare, self._gaps
+            self._idx,
+            t,
+            x,
+            x,
+            self._state,
+            self._params,
+            self._none,
+            self._hours,
+            self._bare,
+            self._gaps,
+            self._watch,
         )
-        return self._out["said"]
+        return self._said
 
 
 class Numpy:

@@ -26,8 +26,9 @@ def run(idx: Any, t: Any, x: Any, state: Any, params: Any, out: Any) -> int:
     """The batch entry point for channels without failure domain, forecast or gaps."""
     none = np.zeros(0, np.int64)
     hours, gaps = kernels.records(kernels.HOURLY, 0), kernels.records(kernels.GAP, 0)
-    parts = [kernels.bare(part) for part in (hours, out, gaps)]
-    return kernels.step(idx, t, x, x, kernels.bare(state), kernels.bare(params), none, *parts)
+    parts: list[Any] = [kernels.bare(state), kernels.bare(params), none]
+    parts += [kernels.bare(part) for part in (hours, out, gaps)]
+    return kernels.step(idx, t, x, x, *parts, np.zeros(1, np.int64))  # type: ignore[call-arg]
 
 
 class Channel:
@@ -108,7 +109,11 @@ def test_the_trend_kernel_is_the_law_s_trend_to_the_last_bit(walk: list[tuple[fl
         assert (stepped is None) == bool(out.said & (kernels.LATE | kernels.MISSING))
         assert bool(stepped) == bool(out.said & kernels.STEP)
         if stepped is not None:
-            assert (out.level, out.rate, out.rate_sd) == (law.level, law.rate_per_h, law.rate_sd_per_h)
+            assert (out.level, out.rate, math.sqrt(channel.s.p11)) == (
+                law.level,
+                law.rate_per_h,
+                law.rate_sd_per_h,
+            )
 
 
 def test_missing_and_late_samples_change_no_statistic() -> None:

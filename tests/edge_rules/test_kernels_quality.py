@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import accumulate
 from math import nan
 from typing import Any
 
@@ -31,15 +32,22 @@ class Site:
             for name, value in armed.items():
                 self.params[row][name] = value
         self._mates = np.array(mates or [], np.int64)
+        self._watch = np.zeros(1, np.int64)
 
     def feed(self, row: int, t: int, x: float, count: float | None = None) -> tuple[Any, list[Any]]:
         """The record of the sample, and the silences noted."""
-        out = kernels.records(kernels.OUT, 1)
-        gaps = kernels.records(kernels.GAP, 2 * (1 + self.state.size))
-        one = (np.array([row]), np.array([t]), np.array([x]), np.array([x if count is None else count]))
-        parts = (self.state, self.params, self._mates, kernels.records(kernels.HOURLY, 0), out, gaps)
-        found = kernels.step(*one, *(p if p is self._mates else kernels.bare(p) for p in parts))  # type: ignore[arg-type]
-        return out[0], list(gaps[:found])
+        out, gaps = self.feed_batch([row], [t], [x], [x if count is None else count])
+        return out[0], gaps
+
+    def feed_batch(self, *columns: list[Any]) -> tuple[Any, list[Any]]:
+        """The records of the samples (rows, times, values, counts), and the silences noted."""
+        row, t, x, count = (np.array(column) for column in columns)
+        out = kernels.records(kernels.OUT, row.size)
+        gaps = kernels.records(kernels.GAP, 2 * (row.size + self.state.size))
+        hours = kernels.records(kernels.HOURLY, 0)
+        state, params, none, into, notes = map(kernels.bare, (self.state, self.params, hours, out, gaps))
+        found = kernels.step(row, t, x, count, state, params, self._mates, none, into, notes, self._watch)
+        return out, list(gaps[:found])
 
 
 @few
@@ -126,3 +134,31 @@ def test_silences_agree_with_their_definition_after_every_sample(
                 stage[other] = now
                 expected.add((other, now, since))
         assert {(int(g.row), int(g.stage), int(g.since)) for g in gaps} == expected
+
+
+@few
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from([-200, 1, 5, 20, 31, 70]), st.booleans()), max_size=40
+    )
+)
+def test_a_silence_is_noted_at_the_same_sample_however_the_history_is_cut(
+    samples: list[tuple[int, int, bool]],
+) -> None:
+    """The clock may come back from the future, too; channels have periods of their own."""
+    whole, single = Site(3), Site(3)
+    for site in (whole, single):
+        site.params["period_ns"] = (2 * H, 10 * H, 60 * H)
+    rows = [row for row, _, _ in samples]
+    times = list(accumulate((hours * H for _, hours, _ in samples), initial=1000 * H))[1:]
+    values = [nan if missing else 1.0 for _, _, missing in samples]
+
+    def said(gaps: list[Any], at: int = 0) -> list[tuple[int, ...]]:
+        return [(int(g.at) + at, int(g.row), int(g.stage), int(g.since)) for g in gaps]
+
+    together = said(whole.feed_batch(rows, times, values, values)[1]) if samples else []
+    apart = []
+    for j, (row, t, x) in enumerate(zip(rows, times, values, strict=True)):
+        apart += said(single.feed(row, t, x)[1], j)
+    assert together == apart
+    assert whole.state.tobytes() == single.state.tobytes()

@@ -135,10 +135,10 @@ def quality(its: Labelled) -> Floats:
     out, gaps = kernels.records(kernels.OUT, 1), kernels.records(kernels.GAP, 4)
     none, hours = np.zeros(0, np.int64), kernels.bare(kernels.records(kernels.HOURLY, 0))
     parts = kernels.bare(state), kernels.bare(params), none, hours, kernels.bare(out), kernels.bare(gaps)
-    zero = np.zeros(1, np.int64)
+    zero, watch = np.zeros(1, np.int64), np.zeros(1, np.int64)
     for i, x in enumerate(its.x):
         at = its.x[i : i + 1]
-        kernels.step(zero, zero + (i + 1) * 10**9, at, at, *parts)
+        kernels.step(zero, zero + (i + 1) * 10**9, at, at, *parts, watch)
         o, s = out[0], state[0]
         off = abs(x - o.median) / o.spread if s.n >= kernels.WINDOW and o.spread > 0.0 else 0.0
         noise = s.recent / s.usual if s.n > 100 and s.usual > 0.0 else 0.0

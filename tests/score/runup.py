@@ -88,6 +88,7 @@ def feed(
         kernels.bare(kernels.records(kernels.HOURLY, 1)),
         kernels.bare(out),
         kernels.bare(gaps),
+        np.zeros(1, np.int64),
     )
     return out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, inf, isfinite, log
+from math import exp, inf, isfinite, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -172,3 +172,9 @@ def forecast_condition(f: Any, sign: int, noise_sd: float, o: Any) -> int:
         f.stage = 0
         return FORECAST_GONE
     return 0
+
+
+@compiled
+def forecast(f: Any, t: int, x: float, s: Any, p: Any, o: Any) -> int:
+    """Take a reading; flags of the hour it completes."""
+    return forecast_condition(f, s.onset_on, sqrt(p.r), o) if collect(f, t, x) else 0

@@ -25,6 +25,17 @@ FAST_Q = 100.0  # the quick follower's wandering, in that of the trend
 ONSET_HOLD_NS = 3 * 3_600_000_000_000
 ONSET_RATE, ONSET_GAIN = 3.0, 3.0  # standard deviations
 
+NEARLY = 0.999  # rounding moves a square by far less
+
+
+@compiled
+def beyond(x: float, times: float, variance: float) -> bool:
+    """Whether abs(x) > times * sqrt(variance), to the bit.
+
+    A root costs as much as thirty multiplications, and only what the squares leave open needs it.
+    """
+    return bool(x * x > NEARLY * times * times * variance and abs(x) > times * sqrt(variance))
+
 
 @compiled
 def start(s: Any, x: float, p: Any) -> None:
@@ -52,9 +63,8 @@ def trend(s: Any, dt: float, x: float, p: Any) -> int:
     s.p11 += p.q * dt
     error = x - s.x
     variance = s.p00 + p.r
-    bound = GATE * sqrt(variance)
     flags = 0
-    if abs(error) > bound:
+    if beyond(error, GATE, variance):
         sign = 1 if error > 0.0 else -1
         s.run = s.run + sign if s.run * sign > 0 else sign
         if abs(s.run) >= STEP_RUN:
@@ -65,7 +75,7 @@ def trend(s: Any, dt: float, x: float, p: Any) -> int:
             s.step = error
             flags = STEP
         else:
-            variance *= abs(error) / bound
+            variance *= abs(error) / (GATE * sqrt(variance))
     else:
         s.run = 0
     gain0 = s.p00 / variance
@@ -77,9 +87,8 @@ def trend(s: Any, dt: float, x: float, p: Any) -> int:
     s.p00 -= gain0 * s.p00
     s.p00 = max(s.p00, 1e-12 * p.r)
     s.p11 = max(s.p11, 1e-18 * p.r)
-    most = sqrt(s.p00 * s.p11)
-    if abs(s.p01) > most:
-        s.p01 = copysign(most, s.p01)
+    if beyond(s.p01, 1.0, s.p00 * s.p11):
+        s.p01 = copysign(sqrt(s.p00 * s.p11), s.p01)
     return flags
 
 
@@ -93,9 +102,8 @@ def follow(s: Any, dt: float, x: float, p: Any) -> None:
     s.fp11 += q * dt
     error = x - s.fx
     variance = s.fp00 + p.r
-    bound = GATE * sqrt(variance)
-    if abs(error) > bound:
-        variance *= abs(error) / bound
+    if beyond(error, GATE, variance):
+        variance *= abs(error) / (GATE * sqrt(variance))
     gain0 = s.fp00 / variance
     gain1 = s.fp01 / variance
     s.fx += gain0 * error
@@ -126,6 +134,8 @@ def rate_condition(s: Any, dt: float, p: Any) -> int:
     Gone when it is one sd inside and the filter has settled: its variance is near that of the steady state.
     So neither noise at the limit, nor an outage, nor statistics that start anew end the condition.
     """
+    if not s.rate_on and not abs(s.v) > p.rate_limit:
+        return 0
     sd = sqrt(s.p11)
     settled = s.p11 <= 4.0 * sqrt(2.0 * p.q * sqrt(p.q * p.r * dt))
     threshold = max(p.rate_limit, (3.0 if settled else EARLY) * sd)
@@ -146,7 +156,7 @@ def onset_condition(s: Any, t: int) -> int:
     Gone when the quick follower no longer runs ahead, or the trend no longer moves.
     """  # noqa: E501
     sign = 1.0 if s.v > 0.0 else -1.0
-    moves = abs(s.v) > ONSET_RATE * sqrt(s.p11)
+    moves = beyond(s.v, ONSET_RATE, s.p11)
     ahead = (s.fv - s.v) * sign
     if s.onset_on:
         if not moves or ahead <= 0.0 or sign != s.onset_on:
@@ -154,7 +164,7 @@ def onset_condition(s: Any, t: int) -> int:
             s.onset_t = 0
             return ONSET_GONE
         return 0
-    if not moves or ahead <= ONSET_GAIN * sqrt(s.fp11):
+    if not moves or ahead <= 0.0 or not beyond(ahead, ONSET_GAIN, s.fp11):
         s.onset_t = 0
         return 0
     if s.onset_t == 0:

@@ -46,12 +46,9 @@ def replace_oldest(s: Any, x: float) -> int:
         s.ring[at] = x
         return int(s.n + 1)
     oldest = s.ring[at]
-    rank = 0
-    for j in range(WINDOW):
-        rank += 1 if s.sorted[j] < oldest else 0
     below = -inf
     for j in range(WINDOW - 1):
-        here = s.sorted[j + 1] if j >= rank else s.sorted[j]
+        here = s.sorted[j + 1] if s.sorted[j] >= oldest else s.sorted[j]
         s.sorted[j] = max(below, min(x, here))
         below = here
     s.sorted[WINDOW - 1] = max(below, x)

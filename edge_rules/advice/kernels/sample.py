@@ -23,10 +23,10 @@ from edge_rules.advice.kernels.flags import (
     SPIKE_GONE,
     STEP_GONE,
 )
-from edge_rules.advice.kernels.forecast import collect, forecast_condition
+from edge_rules.advice.kernels.forecast import forecast
 from edge_rules.advice.kernels.movement import movement
 from edge_rules.advice.kernels.quality import flat, hampel, noise
-from edge_rules.advice.kernels.silence import next_silence, silences
+from edge_rules.advice.kernels.silence import silences, stale_at
 
 
 @compiled
@@ -87,9 +87,6 @@ def sample(t: int, x: float, count: float, part: float, s: Any, p: Any, o: Any) 
         flags |= movement(s, t, x, part, p)
         o.level = s.x
         o.rate = s.v
-        o.rate_sd = sqrt(s.p11)
-        o.steps = s.steps
-        o.shared = 1 if s.rate_on == SHARED else 0
     if s.gap_on and p.period_ns:
         s.gap_on = 0
         flags |= GAP_GONE
@@ -103,6 +100,9 @@ def sample(t: int, x: float, count: float, part: float, s: Any, p: Any, o: Any) 
 @compiled
 def tell(s: Any, o: Any) -> None:
     """What a verdict may have to say beyond the flags."""
+    o.rate_sd = sqrt(s.p11)
+    o.steps = s.steps
+    o.shared = 1 if s.rate_on == SHARED else 0
     o.fast = s.fv
     o.fast_sd = sqrt(s.fp11)
     o.step = s.step
@@ -126,6 +126,7 @@ def step(
     hours: Records,
     out: Records,
     gaps: Records,
+    watch: Any,
 ) -> int:
     """Take a batch of samples in order; how many `gaps` were noted.
 
@@ -140,9 +141,11 @@ def step(
         hours: (forecast,) HOURLY, changed in place.
         out: (m or more,) OUT; `said` of the first m is set, the others where their detector said something.
         gaps: (2 (channels + m),) GAP.
+        watch: (1,) int64, ns UTC: no channel will have been silent for too long before; 0 at first, kept from
+            batch to batch.
     """  # noqa: E501
     found = 0
-    due = next_silence(state, params)
+    due = watch[0]
     for j in range(idx.size):
         i = idx[j]
         o = out[j]
@@ -158,15 +161,14 @@ def step(
                 o.common_rate = of_mates(True, t[j], state, params, mates, p)  # noqa: FBT003 -- compiled
                 if abs(s.v - o.common_rate) <= p.rate_limit:
                     s.rate_on = SHARED
-                    o.shared = 1
             if p.hours >= 0 and p.trend and not flags & (MISSING | LATE):
-                f = hours[p.hours]
-                if collect(f, t[j], x[j]):
-                    flags |= forecast_condition(f, s.onset_on, sqrt(p.r), o)
+                flags |= forecast(hours[p.hours], t[j], x[j], s, p, o)
             if flags & CHANGED:
                 tell(s, o)
             o.said = flags
+            if p.period_ns and (s.n == 1 or flags & GAP_GONE):
+                due = min(due, stale_at(s, p))
         if t[j] > due:
-            found = silences(j, t[j], state, params, gaps, found)
-            due = next_silence(state, params)
+            found, due = silences(j, t[j], state, params, gaps, found)
+    watch[0] = due
     return found
