@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +23,8 @@ _LOOKS: Final = (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
         MASK,
     ),
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@\"']*@"), rf"\1{MASK}@"),
+    # up to the last @: a password that somebody wrote into a URL may have any of its other signs
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s\"']*@"), rf"\1{MASK}@"),
     (re.compile(r"(?i)(authorization\s*[:=]\s*)[^\r\n\"]+"), rf"\1{MASK}"),
     (
         re.compile(
@@ -49,10 +51,8 @@ def masked(value: Any, key: str = "") -> Any:
 def scrubbed(text: str, secrets: Iterable[str]) -> str:
     """The text without any of these secrets, and without what looks like one."""
     for secret in secrets:
-        text = text.replace(secret, MASK)
-        escaped = json.dumps(secret)[1:-1]
-        if escaped != secret:
-            text = text.replace(escaped, MASK)
+        for way in {secret, json.dumps(secret)[1:-1], quote(secret, safe="")}:
+            text = text.replace(way, MASK)
     for pattern, instead in _LOOKS:
         text = pattern.sub(instead, text)
     return text
@@ -70,8 +70,8 @@ def told(value: Any, key: str = "") -> Iterable[str]:
     elif isinstance(value, str):
         if _SECRET_KEY.search(key) and not _PUBLIC_FILE.fullmatch(key):
             yield value
-        if (user := re.search(r"://([^/@\s]+)@", value)) is not None:
-            yield from (part for part in user[1].split(":") if len(part) >= 2 * LEAST)
+        if (user := re.search(r"://(.+)@", value)) is not None:
+            yield from (part for part in user[1].split(":", 1) if len(part) >= 2 * LEAST)
 
 
 def named(value: Any, key: str = "") -> Iterable[str]:

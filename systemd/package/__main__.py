@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _KEY = "PONDWATCH_SIGNING_KEY"
+_CONTACT = "PONDWATCH_SECURITY_CONTACT"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +60,7 @@ def package(out: Path) -> Made:
     lock, own = _lock(out), _wheel(out)
     version = sbom.metadata(own)["Version"]
     wheels = wheelhouse.fill(out / "wheelhouse", lock, _MACHINES[kind])
-    made = deb.build(out / "stage", [*wheels, own], version, out)
+    made = deb.build(out / "stage", [*wheels, own], version, out, os.environ.get(_CONTACT, ""))
     return Made(version, kind, lock, own, wheels, made)
 
 
@@ -113,6 +114,8 @@ def _build(out: Path, key: Path | None) -> int:
         print(f"{each}  {each.stat().st_size / 1e6:.0f} MB")
     if key is None:
         print(f"signed with a key made for this bundle alone: name the publisher's with {_KEY}")
+    if not os.environ.get(_CONTACT):
+        print(f"SECURITY.md names no contact for weaknesses: a publisher gives one with {_CONTACT}")
     print(f"built in {time.monotonic() - began_s:.0f} s")
     return 0
 

@@ -31,13 +31,32 @@ def architecture() -> str:
     return _said("dpkg", "--print-architecture").strip()
 
 
-def build(stage: Path, wheels: Iterable[Path], version: str, out: Path) -> Path:
-    """The package file in `out`; `stage` is emptied and holds the tree that went into it."""
+def build(stage: Path, wheels: Iterable[Path], version: str, out: Path, contact: str = "") -> Path:
+    """The package file in `out`; `stage` is emptied and holds the tree that went into it.
+
+    `contact`: where a weakness is told to the publisher, as a mailto: or https: address.
+    """
     shutil.rmtree(stage, ignore_errors=True)
     _venv(stage, wheels)
     _files(stage)
+    _put(stage / _DOC / "SECURITY.md", security((ROOT / "SECURITY.md").read_text(), contact))
     _control(stage, version)
     return pack(stage, out / f"pondwatch_{version}_{architecture()}.deb")
+
+
+def security(text: str, contact: str) -> str:
+    """SECURITY.md with the publisher's address in it; as it is without one.
+
+    Raises:
+        NotBuilt: that is no address.
+    """
+    if not contact:
+        return text
+    if not re.fullmatch(r"(mailto:[^\s@]+@|https://)[^\s@]+", contact):
+        raise NotBuilt(f"{contact!r} is no contact: give a mailto: or https: address")
+    named, count = re.subn(r"\*\*Contact:\*\*.*?\n\n", f"**Contact:** <{contact}>\n\n", text, flags=re.DOTALL)
+    assert count == 1, "SECURITY.md has one place for it"
+    return named
 
 
 def pack(stage: Path, target: Path, level: int = 3) -> Path:

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(90)
 
 PLANTED = {
-    "password in a file": "hunter2-broker-Gx7",
+    "password in a file": "hunter2/broker@Gx7",
     "password in a comment": "Kommentar-Geheim-1",
     "telephone": "+86 138 0000 4711",
     "name of a person": "欧阳某某",
-    "password in the journal, known from its file": "hunter2-broker-Gx7",
+    "password in the journal, known from its file": "hunter2/broker@Gx7",
     "token in the journal, known from nowhere": "eyJhbGciOi.unknown.token",
     "password in a URL, known from nowhere": "pw4nobodyKnows",
+    "password with a slash and an @ in a URL": "pw5/any@body?Knows",
+    "password as a URL writes it": "hunter2%2Fbroker%40Gx7",
     "authorization": "Basic dXNlcjpwYXNz",
     "key block in the journal": "MIIEvQIBADANBgkqhkiG9w0BAQEF",
 }
@@ -53,6 +55,8 @@ async def test_no_planted_secret_is_in_the_bundle_of_a_running_gateway(
         f"broker refused {PLANTED['password in the journal, known from its file']}",
         f"token={PLANTED['token in the journal, known from nowhere']}",
         f"mqtts://gw1:{PLANTED['password in a URL, known from nowhere']}@broker.example:8883 is away",
+        f"'sftp://gw1:{PLANTED['password with a slash and an @ in a URL']}@broker.example/in' is away",
+        f"POST /write?p={PLANTED['password as a URL writes it']} 401",
         f"Authorization: {PLANTED['authorization']}",
         f"-----BEGIN PRIVATE KEY-----\n{PLANTED['key block in the journal']}\n-----END PRIVATE KEY-----",
         "line rs485-1 is open again",

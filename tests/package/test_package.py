@@ -98,6 +98,17 @@ def test_the_packaged_program_runs_on_debians_python_with_nothing_but_its_own_pa
     assert said.count(str(tree)) == 1, said
 
 
+def test_the_package_says_whom_to_tell_of_a_weakness_or_that_its_publisher_did_not_say(tree: Path) -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    assert (tree / "usr/share/doc/pondwatch/SECURITY.md").read_text() == text
+    assert "none is named" in text
+    named = deb.security(text, "mailto:security@publisher.example")
+    assert "**Contact:** <mailto:security@publisher.example>\n\nWhat helps" in named
+    assert "none is named" not in named
+    with pytest.raises(NotBuilt, match="is no contact"):
+        deb.security(text, "somebody")
+
+
 @pytest.mark.campaign
 def test_the_same_sources_give_the_same_package(made: Made) -> None:
     again = made.package.parent / "again"
