@@ -251,9 +251,17 @@ class AlarmBook:
         return self._open.get(subject.key)
 
     def respond(
-        self, alarm_id: str, deed: Deed, *, by: str, role: str | None, note: str | None, time_ns: int
+        self,
+        alarm_id: str,
+        deed: Deed,
+        *,
+        by: str,
+        role: str | None,
+        note: str | None,
+        time_ns: int,
+        absent: bool = False,
     ) -> Alarm:
-        """Write down what somebody did about an alarm.
+        """Write down what somebody did about an alarm; `absent`: nobody can observe its subject any more.
 
         Raises:
             NotAllowed: no such alarm is open, this is not its turn, or a name or note is missing.
@@ -265,7 +273,7 @@ class AlarmBook:
             raise NotAllowed(
                 f"{alarm_id} is {alarm.response}: {deed} is not its turn, but {' or '.join(turn)}"
             )
-        if deed == "close" and alarm.condition != "gone":
+        if deed == "close" and alarm.condition != "gone" and not absent:
             raise NotAllowed(f"{alarm_id} cannot be closed: its condition is {alarm.condition}, not gone")
         if not by.strip():
             raise NotAllowed(f"who would {deed} {alarm_id}? A name is needed")

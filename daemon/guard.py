@@ -20,6 +20,7 @@ from daemon.modes import STATE as MODES
 from daemon.modes import Drill, Maintenance
 from daemon.public_siren import STATE as SIRENS
 from daemon.reading import parse_rfc3339, rfc3339
+from daemon.subjects import Subjects
 from daemon.water import STATE as RAIN
 from drivers.sample import Quality
 from edge_rules.law.levels import Level
@@ -115,6 +116,7 @@ class Guard:
         self._calls = room.calls
         self._sirens = room.sirens
         self._audit = audit
+        self._subjects = Subjects(site)
         self._shadow = site.site.shadow
         self._red_closed_by = site.alarms.red_closed_by
         self._key_switch = site.alarms.key_switch
@@ -287,7 +289,8 @@ class Guard:
         """Do what somebody does about an alarm; the alarms that change, that one last.
 
         Closing a red channel lets go of it, if the role may and it was measured again; it closes the alarm if
-        nothing is left of it, and lowers it otherwise.
+        nothing is left of it, and lowers it otherwise. What the site file has no more can be closed though
+        nobody saw it go; red by the same role.
 
         Raises:
             NotAllowed: see `AlarmBook.respond`; or red, and not by whom the site file names.
@@ -302,7 +305,10 @@ class Guard:
             lowered = self._book.find(alarm_id)
             if lowered.condition != "gone":
                 return [*(each for each in changed if each.id != alarm_id), lowered]
-        done = self._book.respond(alarm_id, deed, by=by, role=role, note=note, time_ns=now_ns)
+        absent = not self._subjects.has(alarm)
+        if deed == "close" and absent and alarm.level == "red":
+            self._may_close_red(by, role)
+        done = self._book.respond(alarm_id, deed, by=by, role=role, note=note, time_ns=now_ns, absent=absent)
         self._switch()
         return [*(each for each in changed if each.id != alarm_id), done]
 

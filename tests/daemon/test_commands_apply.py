@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from tests.fault.test_site_file import Gateway
 
 pytestmark = pytest.mark.timeout(90)
+
+
+async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+    writer.close()
 
 
 def records(here: Gateway, what: str) -> list[dict[str, Any]]:
@@ -77,6 +83,40 @@ async def test_a_file_with_mistakes_one_the_core_cannot_use_and_another_cores_fi
         assert (code, elsewhere.read_text()) == (3, "old")
         assert await here.hash() == hash_
         await here.polls_on()
+
+
+async def test_an_alarm_about_what_the_site_file_has_no_more_can_be_closed_by_people(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as here:
+
+        async def fault() -> str:
+            alarms = await here.daemon.ask("alarms.list")
+            return next((each["id"] for each in alarms if each["id"].startswith("fault:u9:")), "")
+
+        async def does(deed: str, *words: str) -> int:
+            code, _ = await here.daemon.verb("alarms", deed, id_, "--by", "王工", *words)
+            return code
+
+        fresh = tmp_path / "fresh.toml"
+        device = here.good[here.good.index("[[device]]") :]
+        silent = await asyncio.start_server(say_nothing, "127.0.0.1")
+        port = silent.sockets[0].getsockname()[1]
+        nobody = f'[[line]]\nid = "l9"\nkind = "modbus-tcp"\naddress = "127.0.0.1:{port}"\n'
+        alone = '[alarms]\ngather = "1 s"\n'
+        moved = device.replace("u1", "u9").replace('line = "l"', 'line = "l9"')
+        fresh.write_text(here.good + nobody + moved + alone)
+        assert (await here.daemon.verb("apply", str(fresh), "--by", "王工"))[0] == 0
+        id_ = await until(fault, "nobody answers there")
+        assert [await does("ack"), await does("handle", "--note", "typing error"), await does("close")] == [
+            0,
+            0,
+            1,
+        ]
+        fresh.write_text(here.good)
+        assert (await here.daemon.verb("apply", str(fresh), "--by", "王工"))[0] == 0
+        assert await fault() == id_, "nothing closes it by itself"
+        assert await does("close") == 0
+        assert await fault() == ""
+        silent.close()
 
 
 def test_without_a_core_or_a_name_nothing_is_touched(
