@@ -90,7 +90,12 @@ class Framing(Protocol):
 
     @property
     def names_requests(self) -> bool:
-        """Whether a reply carries its request's id, so that a late one harms nobody."""
+        """Whether a reply carries its request's id, so that a late one is nobody else's."""
+        ...
+
+    @property
+    def owes(self) -> bool:
+        """Whether the reply to the last request has not come yet."""
         ...
 
     @property
@@ -123,6 +128,10 @@ class RtuFraming:
 
     def __init__(self) -> None:
         self.reset()
+
+    @property
+    def owes(self) -> bool:
+        return bool(self._request)
 
     def reset(self) -> None:
         self._buffer = bytearray()
@@ -224,6 +233,10 @@ class MbapFraming:
     def reset(self) -> None:
         self._buffer = b""
         self._open = False
+
+    @property
+    def owes(self) -> bool:
+        return self._open
 
     @property
     def heard(self) -> bytes:

@@ -1,10 +1,12 @@
 """One shared line: whose turn it is, the deadline, and the silence after a failure.
 
 A request has one total deadline; bytes that merely trickle in do not move it. Whatever ends a request
-before its reply (deadline, cancelled caller, lost wire) leaves a reply that may still come. Where a
-reply names no request (RTU), the line then stays silent until the device's slowest reply must have
-arrived and the line is quiet, and only then gives the next turn. The caller that failed does not wait
-for this; the next one does. The late reply itself, recognised, ends the silence early.
+before its reply (deadline, cancelled caller, lost wire) leaves a reply that may still come. The line
+then stays silent until the device's slowest reply must have arrived and the line is quiet, and only then
+gives the next turn. The caller that failed does not wait for this; the next one does. The late reply
+itself, recognised, ends the silence early. Where a reply names no request (RTU) it would else be taken
+for another's. Where it does (TCP) it would not; but behind the address there may be a gateway that is
+still waiting for a dead unit, and whoever is asked meanwhile is asked behind that one.
 
 What no receiver can tell apart: a reply that comes later than `slowest_reply_s`, or a second copy of a
 reply that comes after the next request went out, when that next request asks the same unit for the same
@@ -82,6 +84,7 @@ class Line:
         self._wire = wire
         self._framing = framing
         self._paced = paced
+        self._latency_s = 0.0 if framing.names_requests else _LATENCY_S
         self._character_s = wire.character_s if paced else 0.0
         self._silence_s = 3.5 * self._character_s
         if 0.0 < self._character_s < _FAST_CHARACTER_S:
@@ -209,8 +212,8 @@ class Line:
         try:
             return await pending
         except (WireError, asyncio.CancelledError):
-            if not self._framing.names_requests:
-                self._resync(sent + slowest_reply_s + reply_wire_s + _LATENCY_S)
+            if not self._framing.names_requests or (self.is_open and self._framing.owes):
+                self._resync(sent + slowest_reply_s + reply_wire_s + self._latency_s)
             raise
         finally:
             self._pending = None

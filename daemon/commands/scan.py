@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(str(error), 2) from None
     shown = _Shown(json=options.json)
-    if (options.modes and table.port) or not _through_core(options, units, look, shown):
+    if options.modes or not _through_core(options, units, look, shown):
         try:
             asyncio.run(search(table, units, modes, look, shown))
         except LineDown as error:
@@ -132,8 +132,10 @@ def _wire(table: LineTable, mode: SerialMode) -> Wire:
 
 
 def _modes(text: str | None, table: LineTable) -> list[SerialMode]:
-    """The modes to try; one on a line that has none."""
-    if not text or not table.port:
+    """The modes to try; the site's unless others are asked for."""
+    if text and not table.port:
+        raise ValueError(f"--modes is for serial lines; {table.id} is {table.kind}")
+    if not text:
         return [table.serial]
     return [serial_mode(each) for each in (USUAL_MODES if text == "usual" else text.split(","))]
 

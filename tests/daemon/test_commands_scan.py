@@ -254,16 +254,16 @@ async def test_a_core_that_this_user_may_not_ask_is_not_gone_round() -> None:
         run_dir.chmod(0)
         right = "-dac_override,-dac_read_search"  # by which root passes it
         as_user = ["setpriv", f"--bounding-set={right}", f"--inh-caps={right}"] if os.geteuid() == 0 else []
-        for words in ([], ["--modes", "usual"]):
-            verb = await asyncio.create_subprocess_exec(
-                *as_user, sys.executable, "-m", "daemon.commands", "--config", path, "scan", "l", *words,
-                env={**os.environ, "PONDWATCH_RUN": str(run_dir)}, stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            _, said = await verb.communicate()
-            assert (verb.returncode, said.decode()) == (
-                3,
-                f"pondwatch scan: {run_dir}/control.sock: this user may not speak to the core\n",
-            )
+        verb = await asyncio.create_subprocess_exec(
+            *as_user, sys.executable, "-m", "daemon.commands", "--config", path, "scan", "l",
+            env={**os.environ, "PONDWATCH_RUN": str(run_dir)}, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, said = await verb.communicate()
+        assert (verb.returncode, said.decode()) == (
+            3,
+            f"pondwatch scan: {run_dir}/control.sock: this user may not speak to the core\n",
+        )
+        assert await asyncio.to_thread(main, ["--config", path, "scan", "l", "--modes", "usual"]) == 2
         run_dir.chmod(0o700)
     server.close()
     await server.wait_closed()

@@ -85,16 +85,39 @@ async def test_a_reply_is_what_the_device_said(line: Line) -> None:
     assert await ask(line, 7, unit=0, fn=4, count=125) == data(0, 4, 7, 125)  # on TCP unit 0 is a unit
 
 
-async def test_a_late_reply_costs_the_next_request_nothing_and_is_never_its_value(
+async def test_a_late_reply_is_waited_for_and_known_by_its_id(server: TcpServer, line: Line) -> None:
+    server.plan = lambda request: [(0.08 if request[8:10] == b"\0\x64" else 0.02, reply_to(request))]
+    with pytest.raises(NoReply, match="no answer on line tcp-1"):
+        await ask(line, 100, slowest_reply_s=5.0)
+    begun = asyncio.get_running_loop().time()
+    assert await ask(line, 500) == data(1, 3, 500, 2)  # the late one comes before it
+    assert 0.04 < asyncio.get_running_loop().time() - begun < 0.5
+    assert line.resyncs == 1
+
+
+async def test_one_that_comes_later_than_it_should_is_still_nobodys_value(
     server: TcpServer, line: Line
 ) -> None:
     server.plan = lambda request: [(0.08 if request[8:10] == b"\0\x64" else 0.04, reply_to(request))]
-    with pytest.raises(NoReply, match="no answer on line tcp-1"):
-        await ask(line, 100)
-    begun = asyncio.get_running_loop().time()
+    with pytest.raises(NoReply):
+        await ask(line, 100, slowest_reply_s=0.0)
     assert await ask(line, 500) == data(1, 3, 500, 2)  # the late one comes before it
-    assert asyncio.get_running_loop().time() - begun < 0.05
-    assert line.resyncs == 0
+
+
+async def test_a_reply_that_was_answered_wrongly_or_on_a_lost_connection_is_not_waited_for(
+    server: TcpServer, line: Line
+) -> None:
+    server.plan = lambda request: [(0.0, reply_to(request, unit=9))]
+    with pytest.raises(BadReply):
+        await ask(line, 100, slowest_reply_s=60.0)
+    server.plan = lambda request: []
+    asyncio.get_running_loop().call_later(0.01, server.transport.close)
+    with pytest.raises(LineDown):
+        await ask(line, 100, slowest_reply_s=60.0)
+    server.plan = lambda request: [(0.0, reply_to(request))]
+    await line.open()
+    async with asyncio.timeout(2.0):
+        assert await ask(line, 500) == data(1, 3, 500, 2)
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,41 @@ async def one_dead_of_5_behind_tcp() -> Found:
     )
 
 
+class Gateway(TcpServer):
+    """One request at a time, as its serial side allows; for a dead unit it waits, then says so (exception 11)."""
+
+    def __init__(self, dead: int, waits_s: float) -> None:
+        super().__init__()
+        self._free_s = 0.0
+        self._dead, self._waits_s = dead, waits_s
+        self.plan = self.in_turn
+
+    def in_turn(self, request: bytes) -> list[tuple[float, bytes]]:
+        now_s, is_dead = asyncio.get_running_loop().time(), request[6] == self._dead
+        self._free_s = max(self._free_s, now_s) + (self._waits_s if is_dead else 0.005)
+        refusal = request[:4] + b"\0\3" + request[6:7] + b"\x83\x0b"
+        return [(self._free_s - now_s, refusal if is_dead else reply_to(request))]
+
+
+async def one_dead_behind_a_patient_gateway() -> Found:
+    dead, units, waits_s = 3, range(1, 6), 0.2
+    gateway = Gateway(dead, waits_s)
+    server = await asyncio.get_running_loop().create_server(lambda: gateway, "127.0.0.1", 0)
+    line = Line(TcpWire("127.0.0.1", server.sockets[0].getsockname()[1]), MbapFraming(), "gateway")
+    async with polled(line, units, every_s=0.5, timeout_s=0.05, slowest_s=waits_s + 0.05) as bus:
+        await died(bus, dead)
+        await attempts(bus, dead, len(bus.devices[dead].asked) + 2)
+        others = [unit for unit in units if unit != dead]
+        (good, ticks), answered = bus.on_time(others), bus.answered(others)
+    server.close()
+    return found(
+        f"others {share(good, ticks)} polls on time, {100 * answered:.1f} % answered",
+        others_on_time=good >= 0.99 * ticks,
+        others_answered=answered >= 0.99,
+        nothing_wrong=not bus.record.wrong,
+    )
+
+
 async def one_trickling() -> Found:
     slow, units = 4, range(1, 9)
     server = RtuServer()
@@ -230,6 +265,7 @@ LINES: Mapping[str, Callable[[], Awaitable[Found]]] = {
     "one dead of 32": lambda: one_dead_of_32(paced=False),
     "half dead": half_dead,
     "one dead of 5": one_dead_of_5_behind_tcp,
+    "patient gateway": one_dead_behind_a_patient_gateway,
     "trickling": one_trickling,
     "echoing": echoing,
 }
@@ -300,6 +336,17 @@ def test_row_37_one_dead_unit_of_5_behind_one_tcp_address(
     lines: Mapping[str, Found | BaseException], figure: Figure
 ) -> None:
     judged(lines, figure, "one dead of 5")
+
+
+@pytest.mark.fault(
+    row=37, fault="one dead unit of 5 behind a gateway that asks one at a time and is more patient than we are",
+    injected="the gateway waits 0.2 s for the unit, then answers exception 11; period 0.5 s, timeout 50 ms",
+    holds="the others at least 99 % of polls on time and answered",
+)  # fmt: skip
+def test_row_37_a_gateway_that_waits_for_its_dead_unit(
+    lines: Mapping[str, Found | BaseException], figure: Figure
+) -> None:
+    judged(lines, figure, "patient gateway")
 
 
 @pytest.mark.fault(
