@@ -6,7 +6,8 @@ then stays silent until the device's slowest reply must have arrived and the lin
 gives the next turn. The caller that failed does not wait for this; the next one does. The late reply
 itself, recognised, ends the silence early. Where a reply names no request (RTU) it would else be taken
 for another's. Where it does (TCP) it would not; but behind the address there may be a gateway that is
-still waiting for a dead unit, and whoever is asked meanwhile is asked behind that one.
+still waiting for a dead unit, and whoever is asked meanwhile is asked behind that one. Only urgent
+requests go out there all the same.
 
 What no receiver can tell apart: a reply that comes later than `slowest_reply_s`, or a second copy of a
 reply that comes after the next request went out, when that next request asks the same unit for the same
@@ -43,12 +44,14 @@ _STRAY_MOST_S = 1.0
 
 
 class _Waiter:
-    """One caller in the queue, and the silence its device wants before a request."""
+    """One caller in the queue, the silence its device wants, and whether it goes before a hold ends."""
 
-    __slots__ = ("gap_s", "since", "turn")
+    __slots__ = ("gap_s", "hurries", "since", "turn")
 
-    def __init__(self, turn: asyncio.Future[None], gap_s: float, since: float) -> None:
-        self.turn, self.gap_s, self.since = turn, gap_s, since
+    def __init__(
+        self, turn: asyncio.Future[None], gap_s: float, since: float, *, hurries: bool = False
+    ) -> None:
+        self.turn, self.gap_s, self.since, self.hurries = turn, gap_s, since, hurries
 
 
 class Line:
@@ -321,7 +324,8 @@ class Line:
         return now >= self._hold_until and now >= self._quiet_since + max(gap_s, self._silence_s)
 
     async def _turn(self, gap_s: float, since: float, *, urgent: bool) -> None:
-        waiter = _Waiter(self._loop.create_future(), gap_s, since)
+        hurries = urgent and self._framing.names_requests  # a siren waits for no dead unit's reply
+        waiter = _Waiter(self._loop.create_future(), gap_s, since, hurries=hurries)
         (self._urgent if urgent else self._routine).append(waiter)
         self._arm()
         try:
@@ -332,15 +336,16 @@ class Line:
                 self._arm()
             raise
 
-    def _ready_at(self, gap_s: float, since: float) -> float:
+    def _ready_at(self, waiter: _Waiter) -> float:
         """Loop time from which the next request may go out.
 
         Quiet is waited for with patience only: on a line that is never quiet the request is tried, and
         its checksum decides. The hold is kept in any case.
         """
-        quiet_s = max(gap_s, self._silence_s, _RESYNC_QUIET_S if self._suspicious else 0.0)
-        patience = max(since, self._hold_until) + gap_s + _NOISE_PATIENCE_S
-        return max(self._hold_until, min(self._quiet_since + quiet_s, patience))
+        hold_until = 0.0 if waiter.hurries else self._hold_until
+        quiet_s = max(waiter.gap_s, self._silence_s, _RESYNC_QUIET_S if self._suspicious else 0.0)
+        patience = max(waiter.since, hold_until) + waiter.gap_s + _NOISE_PATIENCE_S
+        return max(hold_until, min(self._quiet_since + quiet_s, patience))
 
     def _arm(self) -> None:
         """Look again when the first in the queue may go."""
@@ -353,7 +358,7 @@ class Line:
         lane = self._urgent or self._routine
         if lane and not self._taken:
             now = self._loop.time()
-            ready = self._ready_at(lane[0].gap_s, lane[0].since)
+            ready = self._ready_at(lane[0])
             if self._fine is None or ready <= now:
                 self._grant_timer = self._loop.call_at(ready, self._grant)
             else:
@@ -371,11 +376,7 @@ class Line:
     def _grant(self) -> None:
         self._grant_timer = None
         lane = self._urgent or self._routine
-        if (
-            lane
-            and not lane[0].turn.done()
-            and self._loop.time() >= self._ready_at(lane[0].gap_s, lane[0].since)
-        ):
+        if lane and not lane[0].turn.done() and self._loop.time() >= self._ready_at(lane[0]):
             self._taken = True
             lane.popleft().turn.set_result(None)
         else:

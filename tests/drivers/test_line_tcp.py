@@ -104,6 +104,20 @@ async def test_one_that_comes_later_than_it_should_is_still_nobodys_value(
     assert await ask(line, 500) == data(1, 3, 500, 2)  # the late one comes before it
 
 
+async def test_a_siren_waits_for_no_reply_that_was_given_up(server: TcpServer, line: Line) -> None:
+    server.plan = lambda request: [] if request[8:10] == b"\0\x64" else [(0.0, reply_to(request))]
+    with pytest.raises(NoReply):
+        await ask(line, 100, slowest_reply_s=0.5)
+    begun = asyncio.get_running_loop().time()
+    routine = asyncio.create_task(ask(line, 500))
+    await asyncio.sleep(0)
+    assert await ask(line, 600, urgent=True) == data(1, 3, 600, 2)
+    assert asyncio.get_running_loop().time() - begun < 0.2
+    assert not routine.done()
+    assert await routine == data(1, 3, 500, 2)
+    assert asyncio.get_running_loop().time() - begun > 0.4
+
+
 async def test_a_reply_that_was_answered_wrongly_or_on_a_lost_connection_is_not_waited_for(
     server: TcpServer, line: Line
 ) -> None:
