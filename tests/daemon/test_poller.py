@@ -294,9 +294,10 @@ async def test_neither_waking_nor_the_wait_after_the_start_ends_because_the_cloc
         await asyncio.sleep(0.1)
         clock.step_ns = 86400 * NS
         clock.rephase()
-        while not device.asked:
+        while not recorder.states:
             await asyncio.sleep(0.005)
-    assert 0.5 <= asyncio.get_running_loop().time() - began_s < 0.9
+        took_s = asyncio.get_running_loop().time() - began_s
+    assert 0.5 <= took_s < 5.0, "and not a day"
     assert recorder.of("a", Quality.BUSY), "the ticks meanwhile are told, with their reason"
     assert recorder.states == [("a", True)]
 
