@@ -86,7 +86,7 @@ async def test_every_unit_that_answers_in_whatever_way_is_found_and_guessed_by_r
     server = RtuServer()
     server.plan = plan
     path = site(tmp_path, f'kind = "modbus-rtu"\nport = "{server.port}"\nserial = "115200 8N1"')
-    words = ["--config", path, "--json", "scan", "l", "--units", "1-22", "--timeout", "30 ms"]
+    words = ["--config", path, "--json", "scan", "l", "--units", "1-22", "--timeout", "100 ms"]
     try:
         assert await asyncio.to_thread(main, words) == 0
     finally:
@@ -109,7 +109,7 @@ async def test_a_unit_found_at_one_speed_is_not_looked_for_at_the_next(
     server.plan = plan
     path = site(tmp_path, f'kind = "modbus-rtu"\nport = "{server.port}"')
     modes = "9600 8N1,19200 8N1"
-    words = ["--config", path, "scan", "l", "--units", "5,6", "--modes", modes, "--timeout", "30 ms"]
+    words = ["--config", path, "scan", "l", "--units", "5,6", "--modes", modes, "--timeout", "100 ms"]
     try:
         assert await asyncio.to_thread(main, words) == 0
     finally:
