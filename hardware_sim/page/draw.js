@@ -135,7 +135,7 @@ export function section(svg, facts, instant, show, words, narrow) {
     mark(X(-24), Y(89.3), rn, narrow),
     el("line", { class: "mast", x1: X(79), y1: Y(84.6), x2: X(79), y2: Y(86)}),
     mark(X(79), Y(86), gn, narrow),
-    el("g", { class: instant.siren ? "siren on" : "siren", transform: `translate(${X(46)},${Y(88.4)})` },
+    el("g", { class: instant.siren ? "siren on" : "siren", transform: `translate(${X(53)},${Y(88.7)})` },
       el("path", { d: "M-7,8 L-7,-2 A7,7 0 0 1 7,-2 L7,8 Z" }),
       el("path", { class: "sound", d: "M12,-8 a12,12 0 0 1 0,14 M18,-13 a20,20 0 0 1 0,24" })));
 }
