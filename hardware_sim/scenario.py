@@ -180,6 +180,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         outflow = _Line([(point.at_min * 60.0, point.m3_per_s) for point in self.outflow])
         return Course(
             rain,
+            rain.zero_until_s,
             outflow if self.outflow else None,
             self.failure.speed_m_s if self.failure is not None else None,
             self.air.celsius,
@@ -203,6 +204,10 @@ class _Line:
         if not here_s <= t_s < there_s:
             here_s, there_s, here, rise = self._piece = self._find(t_s)
         return here + (t_s - here_s) * rise if rise else here
+
+    def zero_until_s(self, t_s: float) -> float:
+        """To where it stays zero from `t_s` on; `t_s` itself if it is not."""
+        return self._piece[1] if self(t_s) == self._piece[2] == self._piece[3] == 0.0 else t_s
 
     def _find(self, t_s: float) -> tuple[float, float, float, float]:
         after = bisect_right(self._points, (t_s, inf))

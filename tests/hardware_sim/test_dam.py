@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 from hypothesis import given, settings
@@ -82,6 +82,24 @@ def test_the_same_seed_and_rain_give_the_same_dam_however_often_it_is_asked() ->
     for second in range(0, 1800, 7):
         often.at(second)
     assert astuple(once.at(1800.0)) == astuple(often.at(1800.0))
+
+
+def test_a_dam_at_rest_is_taken_at_once_and_is_the_dam_it_would_be_step_by_step() -> None:
+    scenario = Scenario.load("flood-season")  # drizzle from the 120th hour to the 150th, then nothing
+    quick, often, stepped = (Dam(scenario.course.rain_mm_per_h, scenario.seed) for _ in range(3))
+    for dam in (quick, often):
+        dam.follow(scenario.course)
+    stepped.follow(replace(scenario.course, dry_until_s=None))
+    for second in range(0, 200 * 3600, 997):
+        often.at(second)
+    for hour in (119, 140, 200):
+        ours, theirs = quick.at(hour * HOUR_S), stepped.at(hour * HOUR_S)
+        assert ours.pond_m == pytest.approx(theirs.pond_m, abs=2e-5)
+        assert ours.phreatic_m == pytest.approx(theirs.phreatic_m, abs=2e-5)
+        assert ours.displacement_m == pytest.approx(theirs.displacement_m, rel=1e-3)
+        assert (ours.rain_mm, ours.gnss_noise_m) == (theirs.rain_mm, theirs.gnss_noise_m)
+        assert quick.ledger.decanted == pytest.approx(stepped.ledger.decanted, rel=1e-6)
+    assert astuple(quick.at(200 * HOUR_S)) == astuple(often.at(200 * HOUR_S))
 
 
 def test_another_seed_changes_the_noise_and_not_the_water() -> None:

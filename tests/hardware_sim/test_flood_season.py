@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 SEASON = "flood-season"
 
 
-@pytest.mark.campaign
 @pytest.mark.timeout(300)
 async def test_ninety_days_of_flood_season_end_with_their_alarms_and_no_other(
     tmp_path: Path, kernels: dict[str, str]
