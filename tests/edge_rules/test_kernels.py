@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_rules.advice import kernels
+from edge_rules.advice.kernels.movement import beyond
 from edge_rules.law.trend import TrendState
 from tests import naive
 
@@ -114,6 +115,28 @@ def test_the_trend_kernel_is_the_law_s_trend_to_the_last_bit(walk: list[tuple[fl
                 law.rate_per_h,
                 law.rate_sd_per_h,
             )
+
+
+@few
+@given(
+    st.floats(1e-30, 1e30),
+    st.sampled_from([1.0, 3.0]),
+    st.integers(-3, 3),
+    st.booleans(),
+    st.floats(0.0, 2.0),
+)
+def test_squares_decide_as_the_root_does_to_the_last_bit(
+    variance: float, times: float, ulps: int, negative: bool, share: float
+) -> None:
+    """At the bound itself, a few bits beside it, and anywhere."""
+    bound = times * math.sqrt(variance)
+    near = bound
+    for _ in range(abs(ulps)):
+        near = math.nextafter(near, math.copysign(inf, ulps))
+    for x in (near, share * bound):
+        expected = x > times * math.sqrt(variance)
+        assert beyond(-x if negative else x, times, variance) == expected
+    assert not beyond(nan, times, variance)
 
 
 def test_missing_and_late_samples_change_no_statistic() -> None:
