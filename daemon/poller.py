@@ -100,7 +100,18 @@ class PolledUnit(Slot):
         alike_s: how long after the start it is not asked, lest it answer what a core before this one asked.
     """
 
-    __slots__ = ("again", "alike_s", "driver", "failures", "longest_s", "not_before_s", "up", "wake_s", "why")
+    __slots__ = (
+        "again",
+        "alike_s",
+        "cut_off",
+        "driver",
+        "failures",
+        "longest_s",
+        "not_before_s",
+        "up",
+        "wake_s",
+        "why",
+    )
 
     def __init__(
         self,
@@ -118,6 +129,7 @@ class PolledUnit(Slot):
         self.not_before_s = 0.0  # of the event loop's clock
         self.failures = 0  # ticks in a row
         self.again = False  # this tick was asked for in vain once
+        self.cut_off = False  # its line went down, and it was not heard since
         self.up: bool | None = None
         self.why = Quality.OVERRUN  # what a tick carries that cannot be asked any more
 
@@ -315,8 +327,9 @@ class PolledLine:
         """False where the answer proves only that power is back, and the device must wake first."""
         self._reopen.heard()
         was, unit.up = unit.up, True
+        cut_off, unit.cut_off = unit.cut_off, False
         unit.failures, unit.rest_until, unit.yields = 0, 0, 0
-        if was is not True:
+        if was is not True or cut_off:
             self._observer.device_state(self.id, unit.driver.device, up=True, error="")
         if was is False and unit.wake_s:
             unit.not_before_s = asyncio.get_running_loop().time() + unit.wake_s
@@ -338,8 +351,8 @@ class PolledLine:
         if unit.failures == 1 and not self._line.noisy:
             return
         self._rest(unit, silence_s + back_off(unit.failures, self._random.random()) * cost_s)
-        if unit.up is not False:
-            unit.up = False
+        was, unit.up = unit.up, False
+        if was is not False and not unit.cut_off:
             self._observer.device_state(self.id, unit.driver.device, up=False, error=str(error))
 
     def _mark_noise(self) -> None:
@@ -374,10 +387,18 @@ class PolledLine:
         except LineDown as error:
             self._reopen.failed(asyncio.get_running_loop().time())
             self._line_state(up=False, error=str(error))
+            self._cut_off(str(error))
             return False
         self._line_state(up=True, error="")
         self._ask_anew()
         return True
+
+    def _cut_off(self, error: str) -> None:
+        """A port that cannot be opened hides every device behind it. `up` stays: their power may be on."""
+        for unit in self._units:
+            told, unit.cut_off = unit.cut_off or unit.up is False, True
+            if not told:
+                self._observer.device_state(self.id, unit.driver.device, up=False, error=error)
 
     def _line_state(self, *, up: bool, error: str) -> None:
         if self.up is not up:

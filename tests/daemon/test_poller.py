@@ -85,11 +85,7 @@ async def polling(
 ) -> AsyncIterator[tuple[PolledLine, Recorder, asyncio.Server]]:
     """Drivers on a line to a TCP server that only accepts."""
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
-            await reader.read()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     recorder = Recorder()
     units = [PolledUnit(d, round(every_s * NS), longest_s, wake_s, alike_s) for d in drivers]
@@ -190,6 +186,26 @@ async def test_a_line_that_goes_is_told_for_each_tick_and_opened_again() -> None
         before = len(recorder.of("a"))
         await asyncio.sleep(0.3)
         assert len(recorder.of("a")) > before
+
+
+async def test_a_port_that_cannot_be_opened_hides_its_devices_and_that_is_told_of_each_once() -> None:
+    """From the start or later: a device behind it is as silent as one without power."""
+    devices = [Scripted("a", Clock()), Scripted("b", Clock())]
+    async with polling(*devices) as (_, recorder, server):
+        port = server.sockets[0].getsockname()[1]
+        server.close()
+        while recorder.of("a", Quality.LINE_DOWN)[5:] == []:
+            await asyncio.sleep(0.01)
+        assert recorder.states == [("a", False), ("b", False)]
+        async with await asyncio.start_server(listen, "127.0.0.1", port):
+            while len(recorder.states) < 4:
+                await asyncio.sleep(0.01)
+            assert sorted(recorder.states[2:]) == [("a", True), ("b", True)]
+
+
+async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.closing(writer):
+        await reader.read()
 
 
 async def test_work_of_people_goes_ahead_and_comes_back_with_its_result() -> None:
