@@ -53,6 +53,11 @@ def test_nothing_in_the_package_names_the_machine_it_was_built_on(made: Made, tr
             assert not [each for each in strange if each in content], path
 
 
+def test_the_package_asks_for_the_time_zones_that_days_end_by(tree: Path) -> None:
+    control = HeaderParser().parsestr((tree / "DEBIAN/control").read_text())
+    assert {"tzdata", "systemd (>= 252)"} <= set(control["Depends"].split(", "))
+
+
 def test_every_file_is_roots_and_nobody_elses_to_write(made: Made) -> None:
     listed = subprocess.run(
         ["dpkg-deb", "--contents", made.package], check=True, capture_output=True, text=True
