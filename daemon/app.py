@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from daemon import audit as auditing
-from daemon import dated, requests, site_watch
+from daemon import dated, heap, requests, site_watch
 from daemon import timekeeper as timekeeping
 from daemon.alarms import ROTTEN, AlarmBook
 from daemon.audit import Audit, config_state, ordered, record_config, record_shadow
@@ -116,6 +116,7 @@ def run(site: Site, run_dir: Path, wanted: Path, trouble: str = "") -> bool:
         simulated=site.site.mode == "simulated",
         step=os.environ.get("PONDWATCH_BENCH_STEP", ""),
     )
+    heap.give_back()
     core = _Core(site, run_dir, clock, wanted, trouble)
     asyncio.run(core.main())
     return core.again

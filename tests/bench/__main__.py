@@ -74,14 +74,14 @@ mean for each channel, called one by one as it is made to be. The goal for 1,000
 
 def table(rows: list[end_to_end.Figures]) -> str:
     lines = [
-        "| load | channels | values/s | CPU us per value | CPU % | RSS MB | commit ms | lost |",
-        "|---|---|---|---|---|---|---|---|",
+        "| load | channels | values/s | CPU us per value | CPU % | RSS MB | commit ms | missed % | lost |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         lost = "-" if row.lost is None else row.lost
         lines.append(
             f"| {row.name} | {row.channels} | {row.values_per_s:,.0f} | {row.cpu_us_per_value:.1f} "
-            f"| {row.cpu_percent:.2f} | {row.rss_mb:.0f} | {row.commit_ms:.1f} | {lost} |"
+            f"| {row.cpu_percent:.2f} | {row.rss_mb:.0f} | {row.commit_ms:.1f} | {100 * row.missed:.1f} | {lost} |"
         )
     return "\n".join(lines)
 

@@ -51,7 +51,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured over `seconds`."""
+    """What was measured over `seconds`; `missed` is the share of ticks for which there was no time, of all."""
 
     name: str
     channels: int
@@ -61,6 +61,7 @@ class Figures:
     rss_mb: float
     commit_ms: float
     lost: int | None
+    missed: float = 0.0
 
 
 LOADS = (
@@ -98,7 +99,8 @@ async def _measured(load: Load, folder: Path) -> Figures:
         cpu_s, took_s = _cpu_s(daemon.pid) - cpu_s, time.monotonic() - began_s
         after = await _scrape(metrics)
         rss_mb = _rss_mb(daemon.pid)
-        readings = _sum(after, "pondwatch_readings_total") - _sum(before, "pondwatch_readings_total")
+        asked = _sum(after, "pondwatch_readings_total") - _sum(before, "pondwatch_readings_total")
+        readings = asked - _missed(after) + _missed(before)
         commits = _sum(after, "pondwatch_commit_seconds_count") - _sum(
             before, "pondwatch_commit_seconds_count"
         )
@@ -115,6 +117,7 @@ async def _measured(load: Load, folder: Path) -> Figures:
         rss_mb,
         1000 * commit_s / max(commits, 1),
         summary.holes,
+        1 - readings / asked if asked else 0.0,
     )
 
 
@@ -238,6 +241,12 @@ async def _scrape(metrics: str) -> str:
 
 def _sum(text: str, name: str) -> float:
     return sum(float(v) for v in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+def _missed(text: str) -> float:
+    """Readings that say only that nothing was read: of these no value travelled."""
+    found = re.findall(r'^pondwatch_readings_total{.*quality="bad".*} (\S+)$', text, re.MULTILINE)
+    return sum(map(float, found))
 
 
 def _cpu_s(pid: int) -> float:
