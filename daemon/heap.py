@@ -24,4 +24,4 @@ def give_back() -> bool:
     if mallopt is None:
         return False
     settings = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _BLOCK_BYTES), (_TRIM_THRESHOLD, _SPARE_BYTES))
-    return sum(mallopt(which, value) for which, value in settings) == len(settings)
+    return all(bool(mallopt(which, value)) for which, value in settings)

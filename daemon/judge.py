@@ -55,9 +55,9 @@ class Judge:
             levels = _levels(table, self._dated, today)
             if levels is not None:
                 self._watches[table.id] = Watch(table, levels, ChannelJudge(levels))
-        self._by_group: dict[int, list[tuple[int, Watch]]] = {
+        self._by_group: dict[int, list[tuple[int, ChannelJudge, Watch]]] = {
             id(group): [
-                (at, self._watches[channel])
+                (at, self._watches[channel].judge, self._watches[channel])
                 for at, channel in enumerate(group.channels)
                 if channel in self._watches
             ]
@@ -71,8 +71,7 @@ class Judge:
         """Judge the readings of one tick; returns the alarms that are new or changed."""
         alarms: list[Alarm] = []
         values, qualities = frame.values, frame.qualities
-        for at, watch in self._by_group[id(group)]:
-            judge = watch.judge
+        for at, judge, watch in self._by_group[id(group)]:
             if not qualities[at] and judge.calm_low <= values[at] <= judge.calm_high:
                 if watch.look:
                     alarms += self._seen(watch, frame.time_ns, values[at])

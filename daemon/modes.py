@@ -11,10 +11,10 @@ Whoever orders gives a name, a reason and a time. Nothing in here knows a clock,
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from daemon.alarms import LEVELS, Level, NotAllowed
 from drivers.sample import Quality

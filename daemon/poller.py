@@ -162,13 +162,14 @@ class PolledLine:
         for unit in self._units:  # after a power cut the instruments begin when the gateway does
             unit.not_before_s = max(unit.wake_s, uptime_s + unit.alike_s)
         self._align()
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                self.beat_s = asyncio.get_running_loop().time()
+                self.beat_s = loop.time()
                 self._mark_noise()
                 while self._jobs:
                     await self._jobs.popleft()()
-                    self.beat_s = asyncio.get_running_loop().time()
+                    self.beat_s = loop.time()
                 if self._clock.steps != self._steps:
                     self._align()
                 turn = self._schedule.turn(self._clock.schedule_ns())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, overload
@@ -30,8 +29,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     raw: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadingFrame:
+class ReadingFrame(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Readings of one instant that came of one frame, or of the frames of one tick.
 
     `values` and `qualities` are parallel to `channels` (ids) and `units`; a bad value is NaN. `raws` holds,

@@ -15,10 +15,11 @@ import asyncio
 import ctypes
 import logging
 import os
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never
+
+from msgspec.structs import replace
 
 from daemon.audit import OURSELVES
 from daemon.clock import NS, boot_id

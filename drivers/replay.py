@@ -13,9 +13,10 @@ import contextlib
 import selectors
 import struct
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from pymodbus.framer.rtu import FramerRTU
 
 from drivers.contract import BadReply, LineDown, NoReply, WireError
