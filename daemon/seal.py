@@ -43,7 +43,7 @@ def envelope(mode: str, stream: str, seq: int, prev: bytes, body: bytes) -> byte
         body: JSON members without braces, not empty.
     """
     head = f'{{"v":1,"mode":"{mode}","stream":"{stream}","seq":{seq},"prev":"{prev.hex()}",'
-    return head.encode() + body + b"}"
+    return b"".join((head.encode(), body, b"}"))  # one copy of what may be long
 
 
 class Sealed(Protocol):
