@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from daemon.app import build_drivers, sources
 from daemon.channels import PATIENCE_S, Channels
 from daemon.commands.surface import CommandError, load_site
 from daemon.dated import periods
+from daemon.instruments import build_drivers, sources
 from drivers import recorder, replay
 from drivers.gnss.receiver import GnssReceiver
 from drivers.modbus import ModbusDevice

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from daemon.alarms import AlarmBook, Observation, Subject
-from daemon.app import build_drivers, sources
 from daemon.clock import Clock
 from daemon.config import Site
+from daemon.instruments import build_drivers, sources
 from daemon.poller import PolledLine, PolledUnit
 from daemon.reasons import Reason
 from daemon.remeasure import Remeasure
