@@ -8,14 +8,15 @@ No fastmath: it would make a missing value (NaN) look finite. Nested arrays are 
 to arrays by atomic instructions. A sample that is missing or not later than the one before changes no statistic.
 
 The pages behind: Hampel filter (Davies and Gather 1993), window of 11 trailing samples, the newest among
-them; robust local linear trend as in `edge_rules/law/trend.py`, the same arithmetic in the same order; CUSUM
-(Page 1954); least squares by Givens rotations (Gentleman 1973); Fukuzono's law of failure (1985) as a profile
+them; robust local linear trend as in `edge_rules/law/trend.py`, the same arithmetic in the same order; exponential
+means of residuals (Roberts 1959); least squares by Givens rotations (Gentleman 1973); Fukuzono's law of failure (1985) as a profile
 likelihood in displacement.
 """  # noqa: E501
 
 from __future__ import annotations
 
 from edge_rules.advice.kernels.channel import LATE_RUN, NS_PER_H, OUT, PARAMS, STATE, STEP_RUN, WINDOW, forget
+from edge_rules.advice.kernels.colour import colour, learn
 from edge_rules.advice.kernels.compiled import Records, bare, records
 from edge_rules.advice.kernels.domain import COMMON, SHARED
 from edge_rules.advice.kernels.flags import (
@@ -132,7 +133,9 @@ __all__ = [
     "WINDOW",
     "Records",
     "bare",
+    "colour",
     "forget",
+    "learn",
     "records",
     "respond",
     "step",
