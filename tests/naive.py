@@ -240,24 +240,32 @@ class FollowTwin(TrendTwin):
 
 
 def time_left_h(
-    hours: list[float], values: list[float], sign: float, shares: tuple[float, ...]
+    hours: list[float],
+    values: list[float],
+    sign: float,
+    noise: tuple[float, float],
+    shares: tuple[float, ...],
 ) -> list[float] | None:
-    """Quantiles of the hours left until failure: every candidate fitted by least squares on its own.
+    """Quantiles of the hours left until failure: every candidate fitted by generalised least squares on its own.
 
-    `hours` end at 0. Candidates: 120 from 0.5 to 2000 h, evenly in the logarithm; rate as (t_f - t)^-m.
+    `hours` end at 0. Candidates: 120 from 0.5 to 2000 h, evenly in the logarithm; rate as (t_f - t)^-m. `noise` is
+    the share of the variance that is slow and its correlation from hour to hour; its covariance is written out.
     """
+    slow, phi = noise
     left_h = np.exp(np.linspace(log(0.5), log(2000.0), 120))
     h, x = np.array(hours), np.array(values)
-    logs = np.full((left_h.size, 5), -np.inf)
+    covariance = slow * phi ** np.abs(h[:, None] - h[None, :]) + (1.0 - slow) * np.eye(h.size)
+    root = np.linalg.inv(np.linalg.cholesky(covariance))
+    logs = np.full((left_h.size, 9), -np.inf)
     for j, left in enumerate(left_h):
-        for k, m in enumerate((0.7, 0.85, 1.0, 1.2, 1.45)):
-            integral = -np.log(left - h) if m == 1.0 else (left - h) ** (1.0 - m) / (m - 1.0)
+        for k, m in enumerate(np.geomspace(1.0 / 1.4, 1.0 / 0.7, 9)):
+            integral = (left - h) ** (1.0 - m) / (m - 1.0)
             integral = (integral - integral.mean()) / integral.std()
-            design = np.column_stack([np.ones(h.size), integral])
-            found, *_ = np.linalg.lstsq(design, x, rcond=None)
-            rest = float(((x - design @ found) ** 2).sum())
+            design = root @ np.column_stack([np.ones(h.size), integral])
+            found, *_ = np.linalg.lstsq(design, root @ x, rcond=None)
+            rest = float(((root @ x - design @ found) ** 2).sum())
             if found[1] * sign > 0.0 and rest > 0.0:
-                logs[j, k] = -0.5 * h.size / 3.0 * log(rest)
+                logs[j, k] = -0.5 * h.size * log(rest)
     if not np.isfinite(logs).any():
         return None
     mass = np.exp(logs - logs.max()).sum(axis=1)
@@ -269,6 +277,27 @@ def time_left_h(
     return quantiles
 
 
+def colour_of(off: dict[int, float], variance: float) -> tuple[float, float]:
+    """Share of the noise that is slow and its hourly correlation, from all hours so far.
+
+    Autocovariances at lags 1 to 24 of what each hour was off, as means in which the assumed noise counts as 200
+    hours; only for fewer than 4,000 hours, none of them large enough to be clipped.
+    """
+    c0 = [variance] * 200
+    assumed = [0.5 * variance * 0.9**lag for lag in range(1, 25)]
+    third, day = [sum(assumed[:8])] * 200, [sum(assumed)] * 200
+    for hour, here in off.items():
+        c0.append(here * here)
+        for lags, found in ((8, third), (24, day)):
+            before = [off[hour - lag] for lag in range(1, lags + 1) if hour - lag in off]
+            # Where nothing came before, the mean so far stands.
+            found.append(here * statistics.mean(before) * lags if before else statistics.fmean(found))
+    u = (sqrt(max(4.0 * statistics.fmean(day) / statistics.fmean(third) - 3.0, 1.0)) - 1.0) / 2.0
+    phi = min(max(u, 0.05), 0.85) ** 0.125
+    slow = statistics.fmean(third) / sum(phi**lag for lag in range(1, 9))
+    return min(slow / statistics.fmean(c0), 0.95), phi
+
+
 def memory(times_d: list[float], values: list[float], tau_d: float, at: int) -> float:
     """Exponential mean at sample `at` of what held in each interval up to it: the integral, normalised."""
     top = bottom = 0.0
@@ -278,6 +307,13 @@ def memory(times_d: list[float], values: list[float], tau_d: float, at: int) -> 
         top += weight * values[i]
         bottom += weight
     return top / bottom
+
+
+def lasting(blocks: list[int], residuals: list[float], memory_blocks: float) -> float:
+    """Exponential mean of what is left at the last block, as a sum over all; a block without a reading has none."""
+    share = 1.0 - exp(-1.0 / memory_blocks)
+    pairs = zip(blocks, residuals, strict=True)
+    return sum(share * exp((block - blocks[-1]) / memory_blocks) * e for block, e in pairs)
 
 
 def weighted_fit(rows: list[list[float]], targets: list[float], weights: list[float]) -> np.ndarray:

@@ -6,13 +6,14 @@ output-error model without a memory of the pressure itself, since one that follo
 slow drift. It is judged only where it explains 90 % of the variance, one block ahead, and never learns from
 a channel at or beyond yellow or under verdict.
 
-Two statistics share the false alarms that the site file allows per year: a two-sided CUSUM of the residual
-whitened at lag one (Page 1954; run length by Siegmund 1985) and the residual itself.
+Two statistics share the false alarms that the site file allows per year: the residual itself, and its
+exponential mean over a week (Roberts 1959). A residual wanders for weeks, with floods and dry spells that
+the model gets wrong; whitened at lag one, most of a ramp is gone, and a CUSUM of that finds it later.
 """
 
 from __future__ import annotations
 
-from math import exp, inf
+from math import inf
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -24,32 +25,9 @@ if TYPE_CHECKING:
     from edge_rules.advice.messages import Advice, Channel, Response
 
 EVP_TO_ARM = 0.9
-ALLOWANCE = 0.5  # sd of the innovation: made for lasting shifts of one
+WEEK_D = 7.0  # memory of the residual's mean
 MEMORY_YEARS = 10.0
 YEAR_S = 365.25 * 86400.0
-_OVERSHOOT = 1.166  # Siegmund's correction of the limit for the discrete walk
-_DRIFTLESS = 1e-9
-
-
-def run_length(h: float, k: float = ALLOWANCE, shift: float = 0.0) -> float:
-    """Mean samples to an alarm of a two-sided CUSUM on white noise of unit variance (Siegmund 1985)."""
-
-    def one_sided(drift: float) -> float:
-        b = h + _OVERSHOOT
-        if abs(drift) < _DRIFTLESS:
-            return b * b
-        return (exp(-2.0 * drift * b) + 2.0 * drift * b - 1.0) / (2.0 * drift * drift)
-
-    return 1.0 / (1.0 / one_sided(shift - k) + 1.0 / one_sided(-shift - k))
-
-
-def cusum_limit(samples_per_alarm: float, k: float = ALLOWANCE) -> float:
-    """The limit whose run length on white noise is `samples_per_alarm`."""
-    low, high = 0.0, 200.0
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if run_length(middle, k) > samples_per_alarm else (middle, high)
-    return high
 
 
 def residual_limit(samples_per_alarm: float) -> float:
@@ -100,6 +78,7 @@ def _inputs(response: Response) -> list[tuple[str, int]]:
 
 def _params(channel: Channel, advice: Advice, response: Response) -> tuple[float, ...]:
     year = YEAR_S / response.step_s
+    week = WEEK_D * 86400.0 / response.step_s
     each = 2.0 * year / advice.false_alarms_per_year  # blocks per false alarm of either statistic
     return (
         sum(1 << role for _, role in _inputs(response)),
@@ -108,9 +87,9 @@ def _params(channel: Channel, advice: Advice, response: Response) -> tuple[float
         MEMORY_YEARS * year,
         year,
         EVP_TO_ARM,
-        ALLOWANCE,
-        cusum_limit(each),
+        week,
         residual_limit(each),
+        residual_limit(each / (2.0 * week)),  # means so far apart are independent of each other
         round(year / 12.0),
         24.0 / advice.false_alarms_per_year,
         -inf if channel.yellow_low is None else channel.yellow_low,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import copysign, isfinite
 from typing import TYPE_CHECKING, Any
 
 from edge_rules.advice import kernels, words
@@ -319,7 +319,7 @@ def _response(say: Say, o: Any) -> Verdict:
     measured, expected, sd, z = (float(o[name]) for name in ("measured", "expected", "sd", "z"))
     present = bool(int(o.said) & kernels.RESPONSE_PRESENT)
     unit = say.channel.unit
-    by_cusum = float(o.cusum) > float(o.cusum_limit)
+    by_mean = abs(float(o.drift)) > float(o.drift_limit)
     return say.verdict(
         "response",
         words.response(measured, expected, sd, z, unit)
@@ -327,17 +327,17 @@ def _response(say: Say, o: Any) -> Verdict:
         else words.response_gone(measured, expected, unit),
         urgency="inspect now",
         present=present,
-        score=float(o.cusum) if by_cusum else abs(z),
+        score=abs(float(o.drift)) / sd if by_mean else abs(z),
         value=measured,
-        limit=expected + (1.0 if z > 0 else -1.0) * float(o.z_limit) * sd,
+        limit=expected + copysign(float(o.drift_limit) if by_mean else float(o.z_limit) * sd, z),
         evidence={
-            "statistic": "CUSUM of the whitened residual" if by_cusum else "residual",
+            "statistic": "mean residual of a week" if by_mean else "residual",
             "expected": expected,
             "sd": sd,
             "z": z,
             "z_limit": float(o.z_limit),
-            "cusum": float(o.cusum),
-            "cusum_limit": float(o.cusum_limit),
+            "week_mean": float(o.drift),
+            "week_mean_limit": float(o.drift_limit),
             "explained_variance": float(o.evp),
             "residual_correlation": float(o.phi),
             "from_rain": float(o.rain),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from math import log, sqrt
+from math import log, pi, sin, sqrt
 from typing import Any
 
 import numpy as np
@@ -104,13 +104,14 @@ def test_the_quick_follower_and_the_onset_agree_with_their_twins_after_every_sam
     assert onsets >= 1
 
 
-@pytest.mark.parametrize("alpha_power", [0.85, 1.0, 1.45])
-@pytest.mark.parametrize("hours_left", [6.0, 24.0, 72.0])
+@pytest.mark.parametrize("noise", [(0.0, 0.0), (0.4, 0.9)])
+@pytest.mark.parametrize("alpha_power", [0.85, 1.0, 1.4])
+@pytest.mark.parametrize("hours_left", [6.0, 72.0])
 def test_the_time_left_agrees_with_a_fit_of_every_candidate_on_its_own(
-    alpha_power: float, hours_left: float
+    alpha_power: float, hours_left: float, noise: tuple[float, float]
 ) -> None:
     rng = random.Random(2)
-    hours = [float(h) for h in range(-95, 1)]
+    hours = [float(h) for h in range(-95, 1) if h % 17]  # with gaps, as after lost fixes
     m = alpha_power
     scale = 300.0 if m == 1.0 else 300.0 / abs(m - 1.0)
     moved = [
@@ -122,8 +123,8 @@ def test_the_time_left_agrees_with_a_fit_of_every_candidate_on_its_own(
     values = [x + rng.gauss(0.0, 0.5) for x in moved]
     quantiles = np.empty(4)
     n = len(hours)
-    rate = kernels.time_left(np.array(hours), np.array(values), np.ones(n), n, 1.0, quantiles)
-    expected = naive.time_left_h(hours, values, 1.0, (0.05, 0.5, 0.95))
+    rate = kernels.time_left(np.array(hours), np.array(values), n, 1.0, *noise, quantiles)
+    expected = naive.time_left_h(hours, values, 1.0, noise, (0.05, 0.5, 0.95))
     assert rate > 0.0
     assert expected is not None
     assert list(quantiles[:3]) == pytest.approx(expected, rel=1e-6)
@@ -132,9 +133,49 @@ def test_the_time_left_agrees_with_a_fit_of_every_candidate_on_its_own(
 def test_without_movement_in_the_direction_there_is_no_time_left_to_tell() -> None:
     n = 96
     hours, falling = np.arange(-95.0, 1.0), -(np.arange(96.0) ** 2)
-    assert kernels.time_left(hours, falling, np.ones(n), n, 1.0, np.empty(4)) == 0.0
-    assert naive.time_left_h(list(hours), list(falling), 1.0, (0.5,)) is None
-    assert kernels.time_left(hours, -falling, np.zeros(n), n, 1.0, np.empty(4)) == 0.0
+    assert kernels.time_left(hours, falling, n, 1.0, 0.5, 0.9, np.empty(4)) == 0.0
+    assert naive.time_left_h(list(hours), list(falling), 1.0, (0.5, 0.9), (0.5,)) is None
+    assert kernels.time_left(hours, -falling, 20, 1.0, 0.5, 0.9, np.empty(4)) == 0.0
+
+
+def test_the_colour_of_the_noise_agrees_with_its_autocovariances_and_finds_what_was_put_in() -> None:
+    """Three parts white to one of memory 0.9, a wave of eight hours that is no slow noise, and gaps."""
+    rng = random.Random(4)
+    hourly = kernels.records(kernels.HOURLY, 1)
+    record = kernels.bare(hourly)
+    off: dict[int, float] = {}
+    slow = 0.0
+    for hour in range(105, 3900):
+        slow = 0.9 * slow + rng.gauss(0.0, sqrt(1.0 - 0.81))
+        if hour % 31 == 0 or 900 < hour < 960:
+            continue
+        off[hour] = slow + rng.gauss(0.0, sqrt(3.0)) + 0.7 * sin(2.0 * pi * hour / 8.0)
+        off[hour] = max(-4.0, min(4.0, off[hour]))
+        kernels.learn(record[0], hour, off[hour], 4.0)
+        if hour % 1200 == 0 or hour == 3899:
+            assert kernels.colour(record[0]) == pytest.approx(naive.colour_of(off, 4.0), rel=1e-9)
+    share, phi = kernels.colour(record[0])
+    assert share == pytest.approx(1.0 / 4.25, abs=0.1)
+    assert phi == pytest.approx(0.9, abs=0.08)
+
+
+def test_noise_is_not_learnt_from_what_moves() -> None:
+    rng = random.Random(9)
+    state, params = kernels.records(kernels.STATE, 1), kernels.records(kernels.PARAMS, 1)
+    hourly = kernels.records(kernels.HOURLY, 1)
+    params[0].trend, params[0].r, params[0].q, params[0].onset, params[0].rate_limit = 1, R, Q, 1, 2.0 / 24
+    out, gaps = kernels.records(kernels.OUT, 1), kernels.records(kernels.GAP, 4)
+    learnt = []
+    for hour in range(1, 600):
+        x = rng.gauss(0.0, 2.0) + 0.5 * max(0, hour - 400)
+        kernels.step(
+            np.zeros(1, np.int64), np.array([hour * H]), np.array([x]), np.array([x]), kernels.bare(state),
+            kernels.bare(params), np.zeros(0, np.int64), *map(kernels.bare, (hourly, out, gaps)),
+        )  # fmt: skip
+        learnt.append(int(hourly[0].hours))
+    assert learnt[390] == 200 + 390
+    assert state[0].rate_on
+    assert learnt[-1] == learnt[500]
 
 
 class Modelled:
@@ -151,9 +192,9 @@ class Modelled:
             3650.0,
             365.0,
             0.9,
-            0.5,
-            12.0,
+            7.0,
             6.0,
+            4.0,
             30,
             240.0,
             -1e9,
@@ -234,3 +275,26 @@ def test_a_pressure_that_leaves_what_rain_and_pond_explain_is_said_and_learning_
     assert 700 < said[0][0] < 760
     assert said[0][1]
     assert learnt[-1] == learnt[said[0][0] + 1], "nothing is learnt from what is under verdict"
+
+
+def test_what_lasts_of_the_residual_is_its_exponential_mean_over_the_days_that_were_read() -> None:
+    rain, pond, pressure = weather(400)
+    model = Modelled()
+    blocks: list[int] = []
+    residuals: list[float] = []
+    checked = 0
+    for day in range(400):
+        t = day * DAY
+        model.feed(kernels.RAIN, t, rain[day])
+        model.feed(kernels.POND, t, pond[day])
+        if day % 11 == 0 or 300 < day < 308:
+            continue  # no reading of the pressure
+        out = model.feed(kernels.TARGET, t + H, pressure[day])
+        if out.said & kernels.RESPONSE_JUDGED and model.state[0].judged > kernels.TERMS + 1:
+            bound = 6.0 * float(out.sd)
+            blocks.append(int(out.block_t // DAY))
+            residuals.append(max(-bound, min(bound, float(out.measured - out.expected))))
+            if len(blocks) > 1 and blocks[-1] - blocks[0] > 250:
+                assert out.drift == pytest.approx(naive.lasting(blocks, residuals, 7.0), abs=1e-9)
+                checked += 1
+    assert checked > 50

@@ -8,7 +8,9 @@ a detector that is no part of the product: new extremes of the value, of its mea
 over 40, a limit each. Its limits never saw the half they are judged on; its family was picked with all series in
 view, after a dozen others, so 66 is on the high side. It has no false-alarm budget and says little of dams: the
 benchmark rewards who speaks once, early, at anything new. What the product ships are quality detectors, which must
-stay silent on a new extreme, as a flood is one; that is why they fall short of 60, and why they are left so.
+stay silent on a new extreme, as a flood is one; that is why they fall short of 60, and why they are left so. Nor would
+such a detector serve the gateway's own health: battery, mains and enclosure have limits in their makers' papers, which
+are levels in the site file, and the first frost is a new extreme each first winter.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite, log, pi, sqrt
+from math import exp, isfinite, log, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from edge_rules.advice.kernels.response_state import (
 
 HUBER = 3.0
 CLIP = 4.0  # standard deviations that one block may move a variance
-CUSUM_CLIP = 3.0  # so that one outlier cannot fire it
+MEAN_CLIP = 6.0  # standard deviations that one block may move the mean
 MONTHS = 4  # fewest maxima from which a limit is taken
 EULER = 0.5772156649015329
 BACK = 5  # blocks back within one sd that end the condition
@@ -47,11 +47,6 @@ def residual_statistics(s: Any, e: float, y: float, p: Any) -> None:
         bound = CLIP * sqrt(s.r0)
         before = max(-bound, min(bound, s.prev_e))
         s.r1 += rate * (clipped * before - s.r1)
-        i = e - correlation(s) * s.prev_e
-        if s.judged > TERMS:
-            bound = CLIP * sqrt(s.i2)
-            i = max(-bound, min(bound, i))
-        s.i2 += rate * (i * i - s.i2)
     off = y - s.mean_y
     s.mean_y += rate * off
     s.var_y += rate * (off * (y - s.mean_y) - s.var_y)
@@ -64,21 +59,21 @@ def correlation(s: Any) -> float:
 
 
 @compiled
-def remember_peaks(s: Any, z: float, p: Any) -> None:
-    """Monthly maxima of both statistics, and the limits they ask for.
+def remember_peaks(s: Any, z: float, mean: float, p: Any) -> None:
+    """Monthly maxima of both statistics, and the limits they ask for: of |z| in sd, of the mean in its unit.
 
-    A limit is that of white Gaussian noise, or the return level of a Gumbel law through the maxima (Gumbel
+    A limit is at least that of Gaussian noise, or the return level of a Gumbel law through the maxima (Gumbel
     1958) where residuals have heavier tails. A maximum counts at most as the limit it met: what a slow
     failure could do to its own limit is bounded.
     """
     s.peak[0] = max(s.peak[0], z)
-    s.peak[1] = max(s.peak[1], s.up, s.down)
+    s.peak[1] = max(s.peak[1], mean)
     s.peak_blocks += 1
     if s.peak_blocks < p.month:
         return
     s.peaks += 1
     for j in range(2):
-        floor = p.z if j == 0 else p.h
+        floor = p.z if j == 0 else p.drift_z * mean_sd(s, p) * sqrt(s.r0)
         peak = s.peak[j] if s.limit[j] == 0.0 else min(s.peak[j], s.limit[j])
         off = peak - s.peak_mean[j]
         s.peak_mean[j] += off / s.peaks
@@ -92,35 +87,37 @@ def remember_peaks(s: Any, z: float, p: Any) -> None:
 
 
 @compiled
-def walk(s: Any, e: float, p: Any) -> None:
-    """The CUSUM of the whitened residual."""
-    if s.block == s.prev_block + 1 and s.i2 > 0.0:
-        i = (e - correlation(s) * s.prev_e) / sqrt(s.i2)
-        i = max(-CUSUM_CLIP, min(CUSUM_CLIP, i))
-        s.up = max(0.0, s.up + i - p.k)
-        s.down = max(0.0, s.down - i - p.k)
+def follow_mean(s: Any, e: float, p: Any) -> None:
+    """The exponential mean of the residual; blocks that are missing count as none."""
+    bound = MEAN_CLIP * sqrt(s.r0)
+    gap = s.block - s.prev_block
+    s.drift = exp(-gap / p.week) * s.drift + (1.0 - exp(-1.0 / p.week)) * max(-bound, min(bound, e))
+
+
+@compiled
+def mean_sd(s: Any, p: Any) -> float:
+    """Standard deviation of that mean in that of the residual, taken for a first-order autoregression."""
+    keep = exp(-1.0 / p.week)
+    together = keep * correlation(s)
+    return sqrt((1.0 - keep) / (1.0 + keep) * (1.0 + together) / (1.0 - together))
 
 
 @compiled
 def response_condition(s: Any, e: float) -> int:
-    """CUSUM or residual beyond its limit; gone after five blocks within one sd."""
+    """Mean or residual beyond its limit; gone after five blocks within one sd."""
     sd = sqrt(s.r0)
-    drifts = max(s.up, s.down) > s.limit[1]
+    drifts = abs(s.drift) > s.limit[1]
     if s.on == 0:
-        if drifts or abs(e) > s.limit[0] * sd:
-            if s.armed:
-                s.on = 1 if (s.up > s.down if drifts else e > 0.0) else -1
-                s.back = 0
-                return RESPONSE_PRESENT
-            s.up = 0.0
-            s.down = 0.0
+        if s.armed and (drifts or abs(e) > s.limit[0] * sd):
+            s.on = 1 if (s.drift if drifts else e) > 0.0 else -1
+            s.back = 0
+            return RESPONSE_PRESENT
         return 0
     s.back = s.back + 1 if abs(e) <= sd else 0
     if s.back < BACK:
         return 0
     s.on = 0
-    s.up = 0.0
-    s.down = 0.0
+    s.drift = 0.0
     return RESPONSE_GONE
 
 
@@ -170,12 +167,12 @@ def close_block(s: Any, p: Any, o: Any) -> int:
         o.sd = sqrt(s.r0)
         o.z = e / o.sd if o.sd > 0.0 else 0.0
         if s.judged > TERMS:
-            walk(s, e, p)
-        o.cusum = max(s.up, s.down)
+            follow_mean(s, e, p)
+        o.drift = s.drift
         if s.judged > TERMS and s.on == 0 and s.beyond == 0:
-            remember_peaks(s, abs(o.z), p)
+            remember_peaks(s, abs(o.z), abs(o.drift), p)
         o.z_limit = s.limit[0]
-        o.cusum_limit = s.limit[1]
+        o.drift_limit = s.limit[1]
         if s.peaks >= MONTHS:
             flags |= response_condition(s, e)
         frozen = frozen or (s.on != 0 and s.peaks >= MONTHS)

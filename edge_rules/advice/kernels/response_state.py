@@ -20,9 +20,9 @@ RESPONSE_PARAMS = np.dtype(
         ("memory", "<f8"),  # blocks: forgetting of the fit
         ("year", "<f8"),  # blocks: memory of what the residual is like
         ("evp", "<f8"),  # explained share from which on it is judged
-        ("k", "<f8"),  # CUSUM: allowance and limit, in sd of the innovation
-        ("h", "<f8"),
-        ("z", "<f8"),  # limit of the residual, in its sd
+        ("week", "<f8"),  # blocks: memory of the residual's mean
+        ("z", "<f8"),  # least limit of the residual, in its sd
+        ("drift_z", "<f8"),  # and of that mean, in its own
         ("month", "<i8"),  # blocks of which the highest statistic is remembered
         ("months", "<f8"),  # per false alarm of either statistic
         ("low", "<f8"),  # yellow: beyond, nothing is learnt
@@ -56,13 +56,11 @@ RESPONSE = np.dtype(
         ("prev_e", "<f8"),
         ("r0", "<f8"),  # of the residual: variance, covariance with the one before
         ("r1", "<f8"),
-        ("i2", "<f8"),  # variance of the innovation
         ("mean_y", "<f8"),
         ("var_y", "<f8"),
         ("mse", "<f8"),
-        ("up", "<f8"),
-        ("down", "<f8"),
-        # Of |z| and of the CUSUM: the highest of this month, and mean and sum of squares of months before.
+        ("drift", "<f8"),  # of the residual, exponential
+        # Of |z| and of the mean: the highest of this month, and mean and sum of squares of months before.
         ("peak", "<f8", (2,)),
         ("peak_blocks", "<i8"),
         ("peaks", "<i8"),
@@ -82,8 +80,8 @@ RESPONSE_OUT = np.dtype(
         ("sd", "<f8"),
         ("z", "<f8"),
         ("z_limit", "<f8"),
-        ("cusum", "<f8"),
-        ("cusum_limit", "<f8"),
+        ("drift", "<f8"),  # mean of the residual
+        ("drift_limit", "<f8"),
         ("phi", "<f8"),
         ("evp", "<f8"),
         ("rain", "<f8"),  # what each input adds to the expectation
