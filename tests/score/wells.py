@@ -5,13 +5,17 @@ its own budget there; baselines get the lowest limit with no alarm on that half 
 less than one). Changes are put into the second half at 60 random moments after which the well was read on 81 of 90
 days. Found: an alarm within 90 days; what begins while the method is in alarm already counts as not found.
 
-The goal for 1 cm/d with the river is 90 % found, in the median before 0.2 m of rise. All are found, the median within
-days of it. The least that anybody could need is said below the table: that of a matched filter who knows the ramp and the covariance of
-the residual, were it Gaussian. The false alarms are winter floods, whose heads the model has too low, and the budget of 0.1
-a year is not kept: limits rest on the monthly maxima of a few years, and the later half has the greater floods.
-The mean over a week stands in the place of a CUSUM of the residual whitened at lag one (77 % of the steps of 0.3 m, ramp
-of 1 cm/d 92 % in 27 d, 6 false alarms). It was chosen on the first half among 21 statistics (means, CUSUMs,
-filters for ramps, whitened or not) with two limits each; on the later half three scalings of its limit were seen.
+The goal for 1 cm/d with the river is 90 % found, in the median before 0.2 m of rise. All are found; the median comes
+two days late. The least that anybody could need stands below the table: that of a matched filter who knows the ramp
+and the covariance of the residual, were it Gaussian. The budget of 0.1 false alarms a year is not kept: limits rest on
+the monthly maxima of a few years, and the later half has greater floods, in which the model puts the head too low.
+What judges is the residual and its mean over a week. The mean stands in the place of a CUSUM of the residual whitened
+at lag one (steps of 0.3 m 77 % in 7.7 d, ramp of 1 cm/d 92 % in 26.9 d, 6 false alarms). Some forty settings were tried
+beside it (means of 3 to 28 d, CUSUMs, filters for ramps, whitened in three ways, two limits each), with both halves in
+view, and three scalings of its limit: its lead on this well is on the high side. On two wells looked at only
+afterwards (B49F0329 and B49F0026, each with the other for its level; they explain 91 and 81 % at the end and are not
+armed by the product, so arming was lowered for this alone) the ramp was found 72 % against 42 %, one false alarm
+each, and 0 % against 12 %, none against one.
 """
 
 from __future__ import annotations

@@ -228,4 +228,4 @@ def forecast_condition(f: Any, sign: int, noise_sd: float, o: Any) -> int:
 @compiled
 def forecast(f: Any, t: int, x: float, s: Any, p: Any, o: Any) -> int:
     """Take a reading; flags of the hour it completes."""
-    return forecast_condition(f, s.onset_on, sqrt(p.r), o) if collect(f, t, x) else 0
+    return forecast_condition(f, s.onset_on, sqrt(p.r), o) if collect(f, t, x, s, p.r) else 0
