@@ -170,7 +170,8 @@ def test_noise_is_not_learnt_from_what_moves() -> None:
         x = rng.gauss(0.0, 2.0) + 0.5 * max(0, hour - 400)
         kernels.step(
             np.zeros(1, np.int64), np.array([hour * H]), np.array([x]), np.array([x]), kernels.bare(state),
-            kernels.bare(params), np.zeros(0, np.int64), *map(kernels.bare, (hourly, out, gaps)), np.zeros(1, np.int64),
+            kernels.bare(params), np.zeros(0, np.int64), kernels.bare(hourly), kernels.bare(out), kernels.bare(gaps),
+            np.zeros(1, np.int64),
         )  # fmt: skip
         learnt.append(int(hourly[0].hours))
     assert learnt[390] == 200 + 390
