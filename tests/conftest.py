@@ -1,10 +1,12 @@
-"""What every fault test says of itself.
+"""What every fault test says of itself, and kernels compiled beforehand.
 
 A fault test names its row, what is injected and what must hold (`@pytest.mark.fault`), and tells the figure it found.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -12,10 +14,22 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # No property is a measure of time: on a machine with much else to do an example may take long.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+COMPILE = """
+import sys
+from pathlib import Path
+from edge_rules.advice import cache
+folder = cache.open_cache(Path(sys.argv[1]))
+from edge_rules.advice.detectors import compile_kernels
+compile_kernels()
+cache.seal(folder)
+"""
 
 
 class Figure(Protocol):
@@ -37,3 +51,14 @@ def figure(request: pytest.FixtureRequest, record_property: Callable[[str, objec
         print(f"row {mark.kwargs['row']}: {text}")  # noqa: T201 -- shown with -s and on failure
 
     return say
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the rules process finds its kernels compiled, as at any start but its first.
+
+    The first takes ten seconds, on a busy machine a minute: longer than the days of a fast scenario.
+    """
+    folder = tmp_path_factory.mktemp("kernels", numbered=False)
+    subprocess.run([sys.executable, "-c", COMPILE, str(folder)], check=True)
+    return folder

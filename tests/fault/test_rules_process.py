@@ -39,12 +39,6 @@ STEP_RUN = 6  # readings after which the trend says that there was a step
 ADVICE = "advice = { trend_noise = 0.01, trend_rate_per_day = 1.0, onset = true }\n"
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One compile cache for the whole session."""
-    return tmp_path_factory.mktemp("kernels")
-
-
 @asynccontextmanager
 async def pond(folder: Path, cache: Path) -> AsyncIterator[tuple[Wire, Daemon, Path]]:
     """A core whose rules process has judged something."""

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which the rules process keeps its compiled kernels, as on a gateway, from test to test."""
-    folder = tmp_path_factory.mktemp("kernels", numbered=False)
-    return {"CACHE_DIRECTORY": str(folder)}
+def kernels(compiled: Path) -> dict[str, str]:
+    """An environment in which the rules process finds its compiled kernels, as on a gateway."""
+    return {"CACHE_DIRECTORY": str(compiled)}
