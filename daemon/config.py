@@ -334,8 +334,8 @@ class AdviceTable:
         min=0.0,
     )
     flatline_s: float | None = _key(
-        "the same raw count for longer, and for longer than five times what the first two weeks saw, is a "
-        "stuck sensor; not for rain",
+        "the same raw count for longer, and for longer than twice the longest run so far (five times, among "
+        "the first 1000 readings), is a stuck sensor; never within the first two weeks; not for rain",
         '"6 h"',
         default=None,
         key="flatline",
@@ -343,7 +343,7 @@ class AdviceTable:
         exclusive_min=0.0,
     )
     noise: bool = _key(
-        "readings that suddenly scatter four times as usual or a fifth; needs resolution",
+        "readings that scatter four times as usual, or for a day a fifth; needs resolution",
         "true",
         default=False,
     )

@@ -147,8 +147,20 @@ class HampelTwin:
 
     k: float
     floor: float
+    resolution: float = 0.0
     window: int = 11
     seen: list[float] = field(default_factory=list)
+
+    def swing_at(self, i: int) -> float:
+        """Mean square of the differences up to sample i, each clipped at five times the root of the mean before."""
+        mean = 0.0
+        for n in range(1, i + 1):
+            square = (self.seen[n] - self.seen[n - 1]) * (self.seen[n] - self.seen[n - 1])
+            most = 25.0 * max(mean, self.resolution * self.resolution)
+            if n >= self.window and most > 0.0:
+                square = min(square, most)
+            mean += max(1.0 / 1000, 1.0 / n) * (square - mean)
+        return mean
 
     def statistics_at(self, i: int) -> tuple[float, float] | None:
         """Median and spread of the window that ends at sample i; None before it is full."""
@@ -157,20 +169,24 @@ class HampelTwin:
         window = self.seen[i + 1 - self.window : i + 1]
         median = statistics.median(window)
         mad = statistics.median(abs(x - median) for x in window)
-        return median, max(1.4826 * mad, self.floor)
+        swing = self.swing_at(i - 1)
+        square = min(1.4826 * mad * (1.4826 * mad), 1.875 * 1.875 * swing)
+        return median, sqrt(max(square, 1.25 * 1.25 * swing, self.floor * self.floor))
 
     def is_outlier(self, i: int) -> bool:
         found = self.statistics_at(i)
         return found is not None and abs(self.seen[i] - found[0]) > self.k * found[1] > 0.0
 
     def is_spike(self, i: int) -> bool:
-        """Needs samples i + 1 and i + 2."""
+        """Needs samples i + 1 and i + 2: both lost half its height at least, or lie on the other side."""
         if i < 0 or not self.is_outlier(i):
             return False
         found = self.statistics_at(i)
         assert found is not None
         median, spread = found
-        return all(abs(self.seen[j] - median) <= self.k * spread for j in (i + 1, i + 2))
+        height = self.seen[i] - median
+        near = max(self.k * spread, 0.5 * abs(height))
+        return all((self.seen[j] - median) * (1 if height > 0 else -1) <= near for j in (i + 1, i + 2))
 
     def feed(self, value: float) -> tuple[bool, bool]:
         """(is the sample before the last a spike, does the condition stand) after this sample."""
@@ -194,27 +210,26 @@ class FlatTwin:
         """Does it stand after this sample?"""
         self.seen.append((t, count))
         first_t = self.seen[0][0]
-        runs: list[list[int]] = []  # the times of each run of equal counts
-        ends: list[int] = []  # when the next count ended it
-        for i, (at, each) in enumerate(self.seen):
+        runs: list[list[int]] = []  # the positions of each run of equal counts
+        for i, (_, each) in enumerate(self.seen):
             if i and each == self.seen[i - 1][1]:
-                runs[-1].append(at)
+                runs[-1].append(i)
             else:
-                if runs:
-                    ends.append(at)
-                runs.append([at])
-        learnt = [
-            len(run)
-            for run, end in zip(runs[:-1], ends, strict=True)
-            if end - first_t < self.commissioning_ns
-        ]
-        now = runs[-1]
-        return any(
-            n > max(20, 5 * max(learnt, default=0))
-            and at - now[0] > self.flat_ns
-            and at - first_t >= self.commissioning_ns
-            for n, at in enumerate(now, 1)
-        )
+                runs.append([i])
+        natural: list[int] = []  # lengths of runs that ended before they were said to be stuck
+        stuck = False
+        for run in runs:
+            longest = max(natural, default=0)
+            began = self.seen[run[0]][0]
+            stuck = any(
+                n > (max(20, 5 * longest) if i < 1000 else max(6, 2 * longest))
+                and self.seen[i][0] - began > self.flat_ns
+                and self.seen[i][0] - first_t >= self.commissioning_ns
+                for n, i in enumerate(run, 1)
+            )
+            if not stuck:
+                natural.append(len(run))
+        return stuck
 
 
 def noise_means(values: list[float], resolution: float) -> tuple[float, float]:

@@ -201,7 +201,7 @@ def _flat(say: Say, p: Any, o: Any, *, present: bool) -> Verdict:
         return say.verdict("flatline", words.flat_gone() if p.flat_ns else words.DISARMED, quality=True)
     same, longest = int(o.same), int(o.longest)
     hours = (say.t - int(o.same_t)) / NS_PER_H
-    limit = max(kernels.FLAT_MIN, kernels.FLAT_TIMES * longest)
+    limit = int(o.flat_limit)
     return say.verdict(
         "flatline",
         words.flat(same, hours, longest),
@@ -210,7 +210,7 @@ def _flat(say: Say, p: Any, o: Any, *, present: bool) -> Verdict:
         score=same / limit,
         value=float(same),
         limit=float(limit),
-        evidence={"hours": hours, "longest_in_commissioning": longest},
+        evidence={"hours": hours, "longest_before": longest},
     )
 
 

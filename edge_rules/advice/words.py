@@ -38,8 +38,8 @@ def spike_gone(window: int) -> Reason:
 
 def flat(count: int, hours: float, longest: int) -> Reason:
     return Reason(
-        zh=f"原始读数连续 {count} 次、{hours:.1f} h 不变（调试期最长 {longest} 次）：疑为仪器或采集器卡死",
-        en=f"the raw count has not changed for {count} readings and {hours:.1f} h (commissioning: {longest} "
+        zh=f"原始读数连续 {count} 次、{hours:.1f} h 不变（此前最长 {longest} 次）：疑为仪器或采集器卡死",
+        en=f"the raw count has not changed for {count} readings and {hours:.1f} h (before: {longest} "
         "at most): the sensor or its logger may be stuck",
     )
 

@@ -26,7 +26,7 @@ SAMPLES = 400_000  # in each measurement
 RIVER_SAMPLES = 40_000
 ROUNDS = 3
 HOUR_NS = 3_600_000_000_000
-K, FLOOR, R, Q = 8.0, 0.01, 1.0, 2.5e-8
+K, FLOOR, RESOLUTION, R, Q = 8.0, 0.02, 0.01, 1.0, 2.5e-8
 COMPARED = kernels.MISSING | kernels.OUTLIER | kernels.STEP
 
 
@@ -50,7 +50,23 @@ class Ours:
         self._params = kernels.records(kernels.PARAMS, channels)
         one = int(everything)
         period = HOUR_NS * one
-        self._params[:] = (1, K, FLOOR, 1, R, Q, np.inf, 6 * HOUR_NS * one, one, 0.01, one, period, -1, 0, 0)
+        self._params[:] = (
+            1,
+            K,
+            FLOOR,
+            1,
+            R,
+            Q,
+            np.inf,
+            6 * HOUR_NS * one,
+            one,
+            RESOLUTION,
+            one,
+            period,
+            -1,
+            0,
+            0,
+        )
         self._idx = np.arange(channels)
         self._out = kernels.records(kernels.OUT, channels)
         self._gaps = kernels.records(kernels.GAP, 4 * channels)
@@ -84,6 +100,7 @@ class Numpy:
     def __init__(self, channels: int) -> None:
         self._ring = np.full((kernels.WINDOW, channels), np.nan)
         self._n = np.zeros(channels, np.int64)
+        self._last, self._swing = np.zeros(channels), np.zeros(channels)
         self._run = np.zeros(channels, np.int64)
         self._t = np.zeros(channels, np.int64)
         self._x, self._v = np.zeros(channels), np.zeros(channels)
@@ -97,13 +114,26 @@ class Numpy:
         window = np.sort(self._ring, axis=0)
         median = window[kernels.MIDDLE]
         mad = np.sort(np.abs(self._ring - median), axis=0)[kernels.MIDDLE]
-        spread = np.maximum(kernels.MAD_TO_SD * mad, FLOOR)
+        deviation = kernels.MAD_TO_SD * mad
+        square = np.minimum(deviation * deviation, kernels.SPREAD_MOST * kernels.SPREAD_MOST * self._swing)
+        least = np.maximum(kernels.SPREAD_LEAST * kernels.SPREAD_LEAST * self._swing, FLOOR * FLOOR)
         full = ok & (self._n >= kernels.WINDOW - 1)
-        said = np.where(full & (np.abs(x - median) > K * spread), kernels.OUTLIER, 0)
+        outlier = (x - median) * (x - median) > K * K * np.maximum(square, least)
+        said = np.where(full & outlier, kernels.OUTLIER, 0)
+        self._swings(x, ok)
         said |= np.where(self._trend(t, x, ok), kernels.STEP, 0)
         self._n += ok
         self._t = np.where(ok, t, self._t)
         return np.where(ok, said, kernels.MISSING)
+
+    def _swings(self, x: Any, ok: Any) -> None:
+        square = (x - self._last) * (x - self._last)
+        most = kernels.SWING_CLIP * kernels.SWING_CLIP * np.maximum(self._swing, RESOLUTION * RESOLUTION)
+        square = np.where((self._n >= kernels.WINDOW) & (most > 0.0), np.minimum(square, most), square)
+        share = 1.0 / np.clip(self._n, 1, kernels.SWING_LEARN)
+        after = self._swing + share * (square - self._swing)
+        self._swing = np.where(ok & (self._n > 0), after, self._swing)
+        self._last = np.where(ok, x, self._last)
 
     def _trend(self, t: Any, x: Any, ok: Any) -> Any:
         first = ok & (self._n == 0)
@@ -148,7 +178,7 @@ class Twin:
         self._idx = np.arange(channels)
         self._said = np.zeros(channels, np.int64)
         self._call = library.pondwatch_twin
-        doubles = [ctypes.c_double] * 4
+        doubles = [ctypes.c_double] * 5
         self._call.argtypes = [
             *[ctypes.c_void_p] * 3,
             ctypes.c_int64,
@@ -160,8 +190,8 @@ class Twin:
 
     def step(self, t: Any, x: Any) -> Any:
         self._call(
-            self._idx.ctypes.data, t.ctypes.data, x.ctypes.data, x.size, self._state.ctypes.data, K, FLOOR, R, Q,
-            self._said.ctypes.data,
+            self._idx.ctypes.data, t.ctypes.data, x.ctypes.data, x.size, self._state.ctypes.data,
+            K, FLOOR, RESOLUTION, R, Q, self._said.ctypes.data,
         )  # fmt: skip
         return self._said
 

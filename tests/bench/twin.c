@@ -11,6 +11,7 @@ typedef struct {
     int64_t t, n, run;
     double ring[W], sorted[W];
     double x, v, p00, p01, p11;
+    double last, swing; /* mean square of the difference between neighbours */
 } channel;
 
 static double deviation(const double *w)
@@ -23,6 +24,15 @@ static double deviation(const double *w)
         if (below <= above) { d = below; low--; } else { d = above; high++; }
     }
     return d;
+}
+
+static void swing(channel *s, double x, double resolution)
+{
+    if (s->n == 0) return;
+    double square = (x - s->last) * (x - s->last);
+    double most = 5.0 * 5.0 * fmax(s->swing, resolution * resolution);
+    if (s->n >= W && most > 0.0) square = fmin(square, most);
+    s->swing += (s->n >= 1000 ? 1.0 / 1000 : 1.0 / (double)s->n) * (square - s->swing);
 }
 
 static int hampel(channel *s, double x, double k, double floor)
@@ -38,8 +48,10 @@ static int hampel(channel *s, double x, double k, double floor)
     s->sorted[j] = x;
     s->ring[s->n % W] = x;
     if (size + 1 < W) return 0;
-    double spread = fmax(1.4826 * deviation(s->sorted), floor);
-    return fabs(x - s->sorted[W / 2]) > k * spread && spread > 0.0 ? OUTLIER : 0;
+    double mad = 1.4826 * deviation(s->sorted), off = x - s->sorted[W / 2];
+    double square = fmin(mad * mad, 1.875 * 1.875 * s->swing);
+    square = fmax(fmax(square, 1.25 * 1.25 * s->swing), floor * floor);
+    return off * off > k * k * square && square > 0.0 ? OUTLIER : 0;
 }
 
 static int trend(channel *s, double dt, double x, double r, double q)
@@ -78,18 +90,20 @@ static int trend(channel *s, double dt, double x, double r, double q)
 }
 
 void pondwatch_twin(const int64_t *idx, const int64_t *t, const double *x, int64_t m, channel *state, double k,
-                    double floor, double r, double q, int64_t *said)
+                    double floor, double resolution, double r, double q, int64_t *said)
 {
     for (int64_t j = 0; j < m; j++) {
         channel *s = &state[idx[j]];
         if (!isfinite(x[j])) { said[j] = MISSING; continue; }
         if (s->n > 0 && t[j] <= s->t) { said[j] = LATE; continue; }
         int flags = hampel(s, x[j], k, floor);
+        swing(s, x[j], resolution);
         if (s->n == 0) {
             s->x = x[j]; s->v = 0.0; s->p00 = r; s->p01 = 0.0; s->p11 = r;
         } else {
             flags |= trend(s, (double)(t[j] - s->t) / 3.6e12, x[j], r, q);
         }
+        s->last = x[j];
         s->t = t[j];
         s->n++;
         said[j] = flags;

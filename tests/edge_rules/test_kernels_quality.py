@@ -92,18 +92,59 @@ def test_a_channel_that_grows_noisy_or_smooth_is_said_and_one_spike_is_not(facto
     site = Site(noise=1, resolution=1e-3)
     usual = [rng.gauss(0.0, 1.0) for _ in range(1500)]
     usual[1400] = 1e6
-    changed = [factor * rng.gauss(0.0, 1.0) for _ in range(60)]
+    changed = [factor * rng.gauss(0.0, 1.0) for _ in range(120)]
     again = [rng.gauss(0.0, 1.0) for _ in range(300)]
     flags = [site.feed(0, i * H, x)[0].said for i, x in enumerate([*usual, *changed, *again], 1)]
     (present,) = (i for i, f in enumerate(flags) if f & kernels.NOISE_PRESENT)
     (gone,) = (i for i, f in enumerate(flags) if f & kernels.NOISE_GONE)
-    assert 1500 <= present < 1560 <= gone
+    assert 1500 <= present < 1620 <= gone
     state = site.state[0]
     assert state.noise_on == 0
     site = Site(noise=1, resolution=1e-3)
     for i, x in enumerate([*usual, *changed], 1):
         site.feed(0, i * H, x)
     assert site.state[0].noise_on == sign
+
+
+def test_a_calm_night_is_no_fault_and_a_calm_hour_is_no_end_of_one() -> None:
+    """Less than usual counts after a whole day, and what stands ends after a whole day within both bounds."""
+    rng = random.Random(2)
+    site = Site(noise=1, resolution=1e-3)
+    said: list[tuple[float, int]] = []
+
+    def feed(hours: range, factor: float) -> None:
+        for quarter in range(4 * hours.start, 4 * hours.stop):
+            flags = int(site.feed(0, (quarter + 1) * H // 4, factor * rng.gauss(0.0, 1.0))[0].said)
+            said.extend(
+                (quarter / 4, each) for each in (kernels.NOISE_PRESENT, kernels.NOISE_GONE) if flags & each
+            )
+
+    feed(range(500), 1.0)
+    feed(range(500, 520), 0.02)  # a night
+    feed(range(520, 560), 1.0)
+    assert not said
+    feed(range(560, 600), 0.02)
+    ((at, flag),) = said
+    assert flag == kernels.NOISE_PRESENT
+    assert 584 <= at < 600
+    feed(range(600, 620), 1.0)
+    feed(range(620, 640), 0.02)
+    feed(range(640, 660), 1.0)
+    assert len(said) == 1
+    feed(range(660, 700), 1.0)
+    assert [flag for _, flag in said] == [kernels.NOISE_PRESENT, kernels.NOISE_GONE]
+
+
+def test_once_the_natural_runs_are_known_a_stuck_sensor_is_said_sooner() -> None:
+    """A thousand readings with runs of three at most: the seventh equal one is too many."""
+    site, twin = Site(flat_ns=H), naive.FlatTwin(H)
+    counts = [float(i // 3) for i in range(1200)]
+    said = [site.feed(0, (i + 1) * H, 1.0, count)[0].said for i, count in enumerate(counts)]
+    assert not any(said)
+    stuck = [site.feed(0, (1201 + i) * H, 1.0, -1.0)[0].said for i in range(10)]
+    assert [i for i, each in enumerate(stuck) if each] == [6]
+    twin.seen = [((i + 1) * H, count) for i, count in enumerate(counts)]
+    assert [twin.feed((1201 + i) * H, -1.0) for i in range(7)] == [False] * 6 + [True]
 
 
 @few

@@ -142,7 +142,8 @@ def quality(its: Labelled) -> Floats:
         at = its.x[i : i + 1]
         kernels.step(zero, zero + (i + 1) * 10**9, at, at, *parts, watch)
         o, s = out[0], state[0]
-        off = abs(x - o.median) / o.spread if s.n >= kernels.WINDOW and o.spread > 0.0 else 0.0
+        spread = float(o.square) ** 0.5
+        off = abs(x - o.median) / spread if s.n >= kernels.WINDOW and spread > 0.0 else 0.0
         noise = s.recent / s.usual if s.n > 100 and s.usual > 0.0 else 0.0
         score[i] = off + 3.0 * noise
     return score

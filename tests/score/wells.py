@@ -16,6 +16,11 @@ view, and three scalings of its limit: its lead on this well is on the high side
 afterwards (B49F0329 and B49F0026, each with the other for its level; they explain 91 and 81 % at the end and are not
 armed by the product, so arming was lowered for this alone) the ramp was found 72 % against 42 %, one false alarm
 each, and 0 % against 12 %, none against one.
+
+Stuck: after a thousand readings more than twice the longest natural run, and more than six. nb18 is read once a day, to
+1 cm, and stood still for nine readings by itself: nobody can tell it from stuck within 7 d. A spike of 0.5 m is ten
+times what neighbours differ by where nb5 is read every 3 h (found nearly always), and seven times where it was read once
+a day: there the water itself moves as far.
 """
 
 from __future__ import annotations

@@ -47,7 +47,16 @@ from edge_rules.advice.kernels.flags import (
 )
 from edge_rules.advice.kernels.forecast import HOURLY, HOURS, STAGES_H, time_left
 from edge_rules.advice.kernels.movement import FAST_Q, GATE, ONSET_GAIN
-from edge_rules.advice.kernels.quality import FLAT_MIN, FLAT_TIMES, MAD_TO_SD, MIDDLE, NOISE_LESS, NOISE_MORE
+from edge_rules.advice.kernels.quality import (
+    MAD_TO_SD,
+    MIDDLE,
+    NOISE_LESS,
+    NOISE_MORE,
+    SPREAD_LEAST,
+    SPREAD_MOST,
+    SWING_CLIP,
+    SWING_LEARN,
+)
 from edge_rules.advice.kernels.response import respond
 from edge_rules.advice.kernels.response_state import (
     EVAPORATION,
@@ -78,9 +87,7 @@ __all__ = [
     "FAST_Q",
     "FIT",
     "FLAT_GONE",
-    "FLAT_MIN",
     "FLAT_PRESENT",
-    "FLAT_TIMES",
     "FORECAST_GONE",
     "FORECAST_PRESENT",
     "GAP",
@@ -120,6 +127,8 @@ __all__ = [
     "SPIKE",
     "SPIKE_GONE",
     "SPIKE_PRESENT",
+    "SPREAD_LEAST",
+    "SPREAD_MOST",
     "STAGES_H",
     "STALE_PERIODS",
     "STATE",
@@ -127,6 +136,8 @@ __all__ = [
     "STEP_GONE",
     "STEP_PRESENT",
     "STEP_RUN",
+    "SWING_CLIP",
+    "SWING_LEARN",
     "TARGET",
     "TAU_D",
     "TERMS",

@@ -63,12 +63,14 @@ STATE = np.dtype(
         ("first_t", "<i8"),  # of the first sample
         ("same_t", "<i8"),  # since then the count is the same
         ("same", "<i8"),  # so many samples
-        ("longest", "<i8"),  # run that ended while commissioning
+        ("longest", "<i8"),  # run that ended by itself
         ("flat_on", "<i8"),
         ("last", "<f8"),  # value of the last sample
         ("recent", "<f8"),  # mean |difference|, short memory
         ("usual", "<f8"),  # the same, long memory
         ("noise_on", "<i8"),  # 1: more than usual, -1: less
+        ("noise_t", "<i8"),  # since then it waits to begin or to end; 0: it does not
+        ("swing", "<f8"),  # mean square of the difference between neighbours
         ("fx", "<f8"),  # the quick follower
         ("fv", "<f8"),
         ("fp00", "<f8"),
@@ -87,7 +89,7 @@ OUT = np.dtype(
     [
         ("said", "<i8"),  # the flags below; np.record has a `flags` of its own
         ("median", "<f8"),
-        ("spread", "<f8"),
+        ("square", "<f8"),  # of the spread
         ("spike_t", "<i8"),
         ("spike", "<f8"),
         ("spike_median", "<f8"),
@@ -102,6 +104,7 @@ OUT = np.dtype(
         ("same", "<i8"),
         ("same_t", "<i8"),
         ("longest", "<i8"),
+        ("flat_limit", "<i8"),
         ("recent", "<f8"),
         ("usual", "<f8"),
         ("common", "<f8"),
@@ -121,6 +124,7 @@ def forget(s: Any) -> None:
     s.same = 0
     s.longest = 0
     s.onset_t = 0
+    s.noise_t = 0
     s.common_run = 0
     s.t = 0
     s.late = 0

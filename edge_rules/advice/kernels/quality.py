@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, sqrt
 from typing import Any
 
 from edge_rules.advice.kernels.channel import WINDOW
@@ -20,13 +20,21 @@ from edge_rules.advice.kernels.flags import (
 
 MIDDLE = WINDOW // 2
 MAD_TO_SD = 1.4826  # of a Gaussian
-FLAT_MIN = 20  # equal counts in a row, whatever the commissioning saw
-FLAT_TIMES = 5  # of the longest run that the commissioning saw
+SWING_LEARN = 1000  # samples: memory of how far neighbours lie apart
+SWING_CLIP = 5.0  # one spike must not widen what is usual
+# The spread of a window lies between these shares of the usual swing: a calm hour makes no spike of a
+# ripple, and a window that rises steadily hides none.
+SPREAD_LEAST, SPREAD_MOST = 1.25, 1.875
+BACK = 0.5  # share of a spike's height within which its followers have come back
+FLAT_FEW = 1000  # samples: fewer say little about the longest run
+FLAT_MIN, FLAT_TIMES = 20, 5  # equal counts in a row, and of the longest run seen: until then
+FLAT_LEAST, FLAT_TWICE = 6, 2  # from then on: were runs geometric, one in 1000 samples would be that long
 COMMISSIONING_NS = 14 * 24 * 3_600_000_000_000
 NOISE_LEARN = 1000  # samples, and the memory of what is usual
 NOISE_RECENT = 20
 NOISE_MORE, NOISE_LESS = 4.0, 0.2
 NOISE_CLIP = 12.0  # one spike must not pass for noise
+NOISE_HOLD_NS = 24 * 3_600_000_000_000  # a calm night is no fault, and a calm hour no end of one
 
 
 @compiled
@@ -67,10 +75,35 @@ def median_deviation(s: Any) -> float:
 
 
 @compiled
+def swing(s: Any, x: float, p: Any) -> None:
+    """Mean square of the difference between neighbours, clipped, with a long memory."""
+    if s.n == 0:
+        s.swing = 0.0
+        return
+    square = (x - s.last) * (x - s.last)
+    most = SWING_CLIP * SWING_CLIP * max(s.swing, p.resolution * p.resolution)
+    if s.n >= WINDOW and most > 0.0:
+        square = min(square, most)
+    share = 1.0 / SWING_LEARN if s.n >= SWING_LEARN else 1.0 / s.n
+    s.swing += share * (square - s.swing)
+
+
+@compiled
+def came_back(s: Any, row: int, x: float, p: Any) -> bool:
+    """Whether `x` is back from the outlier in `row`: near its median, or beyond on the other side."""
+    height = s.wait[row, 0] - s.wait[row, 1]
+    off = x - s.wait[row, 1] if height > 0.0 else s.wait[row, 1] - x
+    return bool(off <= max(p.k * s.wait[row, 2], BACK * abs(height)))
+
+
+@compiled
 def hampel(s: Any, t: int, x: float, p: Any, o: Any) -> int:
-    """Take `x` into the window; flags. An outlier is a spike once the next two samples have come back."""
+    """Take `x` into the window; flags. An outlier is a spike once the next two samples have come back.
+
+    Squares are compared, so that a root is drawn of outliers only.
+    """
     flags = 0
-    if s.wait_on[1] and abs(x - s.wait[1, 1]) <= p.k * s.wait[1, 2]:
+    if s.wait_on[1] and came_back(s, 1, x, p):
         flags |= SPIKE
         o.spike_t = s.wait_t[1]
         o.spike = s.wait[1, 0]
@@ -79,22 +112,25 @@ def hampel(s: Any, t: int, x: float, p: Any, o: Any) -> int:
     s.wait_on[1] = 0
     if s.wait_on[0]:
         s.wait_on[0] = 0
-        s.wait_on[1] = 1 if abs(x - s.wait[0, 1]) <= p.k * s.wait[0, 2] else 0
+        s.wait_on[1] = 1 if came_back(s, 0, x, p) else 0
         s.wait_t[1] = s.wait_t[0]
         for j in range(3):
             s.wait[1, j] = s.wait[0, j]
     if replace_oldest(s, x) == WINDOW:
         median = s.sorted[MIDDLE]
-        spread = max(MAD_TO_SD * median_deviation(s), p.floor)
+        deviation = MAD_TO_SD * median_deviation(s)
+        square = min(deviation * deviation, SPREAD_MOST * SPREAD_MOST * s.swing)
+        square = max(square, SPREAD_LEAST * SPREAD_LEAST * s.swing, p.floor * p.floor)
         o.median = median
-        o.spread = spread
-        if abs(x - median) > p.k * spread and spread > 0.0:
+        o.square = square
+        if (x - median) * (x - median) > p.k * p.k * square and square > 0.0:
             flags |= OUTLIER
             s.wait_on[0] = 1
             s.wait_t[0] = t
             s.wait[0, 0] = x
             s.wait[0, 1] = median
-            s.wait[0, 2] = spread
+            s.wait[0, 2] = sqrt(square)
+    swing(s, x, p)  # afterwards: no sample widens its own measure
     return flags | spike_condition(s, flags)
 
 
@@ -115,19 +151,26 @@ def spike_condition(s: Any, flags: int) -> int:
 
 
 @compiled
+def flat_limit(s: Any) -> int:
+    """Equal counts in a row that are still natural, by the longest run that ended by itself."""
+    if s.n < FLAT_FEW:
+        return int(max(FLAT_MIN, FLAT_TIMES * s.longest))
+    return int(max(FLAT_LEAST, FLAT_TWICE * s.longest))
+
+
+@compiled
 def flat(s: Any, t: int, count: float, p: Any) -> int:
-    """Runs of one raw count: a fault when longer than what the commissioning saw, and longer than `flat_ns`."""  # noqa: E501
+    """Runs of one raw count: a fault when longer than `flat_limit`, and longer than `flat_ns`."""
     if s.n == 0:
         s.first_t = t
     if s.same > 0 and count == s.count:
         s.same += 1
         learnt = t - s.first_t >= COMMISSIONING_NS
-        long = s.same > max(FLAT_MIN, FLAT_TIMES * s.longest) and t - s.same_t > p.flat_ns
-        if learnt and long and not s.flat_on:
+        if learnt and not s.flat_on and s.same > flat_limit(s) and t - s.same_t > p.flat_ns:
             s.flat_on = 1
             return FLAT_PRESENT
         return 0
-    if t - s.first_t < COMMISSIONING_NS:
+    if not s.flat_on:
         s.longest = max(s.longest, s.same)
     s.count = count
     s.same_t = t
@@ -139,7 +182,7 @@ def flat(s: Any, t: int, count: float, p: Any) -> int:
 
 
 @compiled
-def noise(s: Any, x: float, p: Any) -> int:
+def noise(s: Any, t: int, x: float, p: Any) -> int:
     """Differences between neighbours, lately against usually; differences are blind to a trend."""
     if s.n == 0:
         s.recent = 0.0
@@ -153,15 +196,31 @@ def noise(s: Any, x: float, p: Any) -> int:
     s.usual += max(1.0 / NOISE_LEARN, 1.0 / s.n) * (difference - s.usual)
     if s.n <= NOISE_LEARN:
         return 0
+    return noise_condition(s, t, p)
+
+
+@compiled
+def noise_condition(s: Any, t: int, p: Any) -> int:
+    """Present at once with more than usual, after a day with less; gone after a day within both."""
     floor = max(s.usual, p.resolution)
     if s.noise_on == 0:
         if s.recent > NOISE_MORE * floor:
             s.noise_on = 1
+            s.noise_t = 0
             return NOISE_PRESENT
-        if s.usual > p.resolution and s.recent < NOISE_LESS * s.usual:
-            s.noise_on = -1
-            return NOISE_PRESENT
-    elif 2.0 * NOISE_LESS * s.usual < s.recent < 0.5 * NOISE_MORE * floor:
+        waits = s.usual > p.resolution and s.recent < NOISE_LESS * s.usual
+    else:
+        waits = 2.0 * NOISE_LESS * s.usual < s.recent < 0.5 * NOISE_MORE * floor
+    if not waits:
+        s.noise_t = 0
+        return 0
+    if s.noise_t == 0:
+        s.noise_t = t
+    if t - s.noise_t < NOISE_HOLD_NS:
+        return 0
+    s.noise_t = 0
+    if s.noise_on:
         s.noise_on = 0
         return NOISE_GONE
-    return 0
+    s.noise_on = -1
+    return NOISE_PRESENT

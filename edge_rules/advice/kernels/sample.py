@@ -25,7 +25,7 @@ from edge_rules.advice.kernels.flags import (
 )
 from edge_rules.advice.kernels.forecast import forecast
 from edge_rules.advice.kernels.movement import movement
-from edge_rules.advice.kernels.quality import flat, hampel, noise
+from edge_rules.advice.kernels.quality import flat, flat_limit, hampel, noise
 from edge_rules.advice.kernels.silence import silences, stale_at
 
 
@@ -80,7 +80,7 @@ def sample(t: int, x: float, count: float, part: float, s: Any, p: Any, o: Any) 
     if p.flat_ns:
         flags |= flat(s, t, count, p)
     if p.noise:
-        flags |= noise(s, x, p)
+        flags |= noise(s, t, x, p)
     if p.hampel:
         flags |= hampel(s, t, x, p, o)
     if p.trend:
@@ -109,6 +109,7 @@ def tell(s: Any, o: Any) -> None:
     o.same = s.same
     o.same_t = s.same_t
     o.longest = s.longest
+    o.flat_limit = flat_limit(s)
     o.recent = s.recent
     o.usual = s.usual
     o.common = s.common
