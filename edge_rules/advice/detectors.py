@@ -18,6 +18,7 @@ from edge_rules.advice.checkpoint import Table
 from edge_rules.advice.response import Responses
 from edge_rules.advice.sections import Sections
 from edge_rules.advice.verdicts import Speaker
+from edge_rules.law.trend import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +38,8 @@ class Batch(NamedTuple):
     """Readings side by side, in the order of time in which they were stored.
 
     `name` is an index into `Detectors.names`, or -1 for a channel that no detector looks at; `x` is NaN where
-    the reading is not good, `raw` the number of the wire behind it, or the value.
+    the reading is not good (and taken for it beyond law/trend.py's MOST), `raw` the number of the wire
+    behind it, or the value.
     """
 
     name: np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -128,6 +130,7 @@ class Detectors:
         if not self.ids or size == 0:
             return []
         self._make_room(size)
+        batch = batch._replace(x=np.where(np.abs(batch.x) < MOST, batch.x, nan))
         row = np.where(batch.name < len(self.ids), batch.name, -1)
         silent = kernels.step(row, batch.t, batch.x, batch.raw, *self._bare)
         said = self._said[:size]

@@ -11,7 +11,7 @@ Time counts in hours here, so that q and the rates read as the figures of the fi
 
 from __future__ import annotations
 
-from math import copysign, isfinite, sqrt
+from math import copysign, sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ NS_PER_H = 3.6e12
 GATE = 3.0  # standard deviations of the innovation
 EARLY = 5.0  # standard deviations of the rate; 3 would err in one start of twenty, measured
 STEP_RUN = 6  # gated in a row on one side: a step
+MOST = (
+    1e60  # nothing that is measured is as large; beyond, squares of squares overflow and the filter is lost
+)
 
 State = tuple[float, ...]
 
@@ -67,8 +70,8 @@ class TrendState:
         return self._p11 <= 4.0 * self._steady or abs(self.rate_per_h) > EARLY * self.rate_sd_per_h
 
     def feed(self, time_ns: int, value: float) -> bool | None:
-        """Take one sample. None: refused, nothing changed (NaN, or not later than the last); True: a step."""
-        if not isfinite(value):
+        """Take one sample. None: refused, nothing changed (NaN, beyond MOST, or not later than the last); True: a step."""  # noqa: E501
+        if not abs(value) < MOST:
             return None
         if self._last_ns is None:
             self._last_ns, self.level = time_ns, value

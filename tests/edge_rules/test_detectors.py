@@ -50,6 +50,17 @@ def test_a_spike_is_said_once_with_its_own_time_and_numbers_and_ends_when_the_wi
     assert (gone.condition, gone.value, gone.seq) == ("gone", None, 25)
 
 
+def test_a_number_that_nothing_measures_is_no_sample_and_loses_no_filter() -> None:
+    hours = range(24 * 20)
+    absurd = [reading("g", 200 + i / 10, 1e200) for i in range(1, 9)]
+    moving = creep(6.0, hours)
+    both = sorted([*moving, *absurd], key=lambda r: r.time)
+    plain, disturbed = Detectors([GNSS]), Detectors([GNSS])
+    verdicts = feed_all(plain, moving)
+    assert [v.evidence for v in feed_all(disturbed, both)] == [v.evidence for v in verdicts] != []
+    assert disturbed.state.tobytes() == plain.state.tobytes()
+
+
 def test_a_missing_or_uncertain_reading_is_no_sample() -> None:
     with_holes = []
     for i, q in enumerate([*QUIET, 5.0, *QUIET]):

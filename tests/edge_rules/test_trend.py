@@ -69,6 +69,15 @@ def test_a_filter_restored_from_json_continues_to_the_last_bit(
     assert part.state() == whole.state()
 
 
+def test_a_number_that_nothing_measures_is_refused_and_the_filter_goes_on() -> None:
+    trend = TrendState(2.0, 1e-6)
+    assert [trend.feed(hour * H, 1e200) for hour in range(8)] == [None] * 8
+    assert trend.feed(8 * H, 1.0) is False
+    before = trend.state()
+    assert trend.feed(9 * H, -1e61) is None
+    assert trend.state() == before
+
+
 def test_a_creep_of_one_mm_a_day_in_2_mm_of_noise_and_wrong_fixes_is_found_with_its_sd() -> None:
     noise = random.Random(7)
     trend = TrendState(2.0, 1e-6)
