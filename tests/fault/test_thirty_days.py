@@ -95,7 +95,9 @@ async def delivered(folder: Path, max_size: str) -> tuple[Noting, float]:
         newest = (await daemon.ask("status"))["last_seq"]
         await until(lambda: settled(daemon), "the month is settled", 90)
         took_s = time.monotonic() - began_s
-        await until(lambda: max(receiver.summary().sealed_up_to.values()) >= newest, "a seal over it", 90)
+        await until(
+            lambda: max(receiver.summary().sealed_up_to.values(), default=0) >= newest, "a seal over it", 90
+        )
         assert await daemon.stop() == 0
     return receiver, took_s
 
