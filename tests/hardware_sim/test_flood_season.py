@@ -41,18 +41,11 @@ async def test_ninety_days_of_flood_season_end_with_their_alarms_and_no_other(
 
 @pytest.mark.campaign
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize(
-    "changes",
-    [
-        [('order = "ABCD"', 'order = "CDAB"')],
-        [("at = 2002", "at = here"), ("at = 2004", "at = 2002"), ("at = here", "at = 2004")],
-    ],
-    ids=["word order", "addresses changed about"],
-)
-async def test_a_wrong_word_order_or_address_in_a_profile_fails_the_flood_season(
-    tmp_path: Path, kernels: dict[str, str], changes: list[tuple[str, str]]
+async def test_a_wrong_word_order_in_a_profile_fails_the_flood_season(
+    tmp_path: Path, kernels: dict[str, str]
 ) -> None:
+    """Two addresses changed about only the storm notices: here the alarms stayed those of the season."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "run").mkdir()
-    wrong = tree_with(tmp_path / "tree", "vegapuls", *changes)
+    wrong = tree_with(tmp_path / "tree", "vegapuls", ('order = "ABCD"', 'order = "CDAB"'))
     assert await outcome(tmp_path / "run", SEASON, wrong | kernels) != expected(SEASON)
