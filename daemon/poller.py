@@ -158,11 +158,10 @@ class PolledLine:
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        uptime_s = asyncio.get_running_loop().time()
-        for unit in self._units:  # after a power cut the instruments begin when the gateway does
-            unit.not_before_s = max(unit.wake_s, uptime_s + unit.alike_s)
-        self._align()
         loop = asyncio.get_running_loop()
+        for unit in self._units:  # after a power cut the instruments begin when the gateway does
+            unit.not_before_s = max(unit.wake_s, loop.time() + unit.alike_s)
+        self._align()
         try:
             while True:
                 self.beat_s = loop.time()

@@ -97,9 +97,8 @@ class Block:
     units: tuple[str, ...]
 
 
-class Frame(
-    msgspec.Struct, frozen=True, eq=False, gc=False
-):  # made for every reply: quicker than a dataclass
+# Made for every reply: quicker than a dataclass.
+class Frame(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What one reply yielded; `numbers`, `values` and `qualities` are parallel to `block.points`.
 
     `tick_ns` is the scheduled instant the poll belongs to, `time_ns` when the reply was complete (both

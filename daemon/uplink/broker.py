@@ -16,13 +16,27 @@ from daemon.uplink.tls import Files, context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from paho.mqtt.reasoncodes import ReasonCode
+
     from daemon.uplink.tls import Times
 
 CONNECT_S = 10.0  # for CONNACK and SUBACK
 KEEPALIVE_S = 30
 PACKET_BYTES = 128  # of a PUBLISH beside topic and payload, with room to spare
 HEARD_BYTES: Final = 64 << 10  # a broker may send no longer packet
+_FOR_GOOD = (0x99, 0x95)  # payload invalid, packet too large: not taken at another time either
+_NOBODY_LISTENS = 0x10  # "no matching subscribers": accepted, and dropped; MQTT 5.0, 3.4.2.1
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+def is_refusal(code: ReasonCode) -> bool:
+    """Whether a PUBACK says that the message reached nobody."""
+    return bool(code.is_failure or code.value == _NOBODY_LISTENS)
+
+
+def is_for_good(code: ReasonCode) -> bool:
+    """Whether the same message will be refused another time too."""
+    return code.value in _FOR_GOOD
 
 
 class Where(Files, Protocol):

@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 
 SETTLE_LINGER_S = 0.2  # acknowledgements are gathered for so long before they are made durable
 RECEIPT_BYTES = 64 << 10  # a longer receipt is refused, by the broker already
-_PAYLOAD_INVALID, _PACKET_TOO_LARGE = 0x99, 0x95  # these will not be taken at another time either
-_NOBODY_LISTENS = 0x10  # "no matching subscribers": accepted, and dropped; MQTT 5.0, 3.4.2.1
 _SESSION_S = 86_400  # so long the broker keeps receipts for us while we are away
 _BACKFILL, _REPEAT = ("backfill", "true"), ("repeat", "true")
 
@@ -301,9 +299,8 @@ class MqttUplink(QueuedUplink):
         self._wake.set()
         if stream != self._stream:
             return
-        if code.is_failure or code.value == _NOBODY_LISTENS:
-            for_good = code.value in (_PAYLOAD_INVALID, _PACKET_TOO_LARGE)
-            self._held_back(seq, kind, str(code), kind, for_good=for_good)
+        if broker.is_refusal(code):
+            self._held_back(seq, kind, str(code), kind, for_good=broker.is_for_good(code))
             return
         self._taken(kind)
         if self._queue is not None and self._queue.acked(seq, asyncio.get_running_loop().time()):

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from daemon.uplink.dialect import Link, Parcel
     from daemon.uplink.tls import Times
 
-_PAYLOAD_INVALID, _PACKET_TOO_LARGE = 0x99, 0x95
-_NOBODY_LISTENS = 0x10
-
 
 class PubAck:
     """The way to one broker."""
@@ -85,8 +82,8 @@ class _PubAckLink:
             except aiomqtt.MqttError as error:
                 raise ConnectionError(str(error)) from None
             for code in codes:
-                if code.is_failure or code.value == _NOBODY_LISTENS:
-                    raise Refused(str(code), for_good=code.value in (_PAYLOAD_INVALID, _PACKET_TOO_LARGE))
+                if broker.is_refusal(code):
+                    raise Refused(str(code), for_good=broker.is_for_good(code))
 
     async def _published(self, parcels: Sequence[Parcel]) -> list[ReasonCode]:
         client = self._its()

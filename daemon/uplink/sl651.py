@@ -316,8 +316,8 @@ def _pieces(values: Mapping[str, float | None]) -> list[tuple[bool, dict[str, fl
 
 
 def _named(function: int, minute: str, reports: _Reports | None) -> str:
-    its_own = reports is not None and function == frames.HOURLY and minute[-2:] == "00"
-    channels = reports.hours.get(minute[:-2], ()) if reports is not None and its_own else ()
+    is_full = function == frames.HOURLY and minute.endswith("00")
+    channels = reports.hours.get(minute[:-2], ()) if reports is not None and is_full else ()
     return " ".join([f"{function:02X}@{minute[:-2]}", *channels]) if channels else f"{function:02X}"
 
 

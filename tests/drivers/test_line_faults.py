@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,26 +17,8 @@ from drivers.line import Line
 from drivers.wire import SerialWire
 from tests.drivers.rtu_server import Mode, RtuServer, adu, answer, crc, data, read
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 TIMEOUT_S = 0.05
 SLOWEST_S = 0.15
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RtuServer]:
-    server = RtuServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def line(server: RtuServer) -> AsyncIterator[Line]:
-    line = Line(SerialWire(server.port, Mode()), RtuFraming(), "rs485-1")
-    await line.open()
-    yield line
-    line.close()
 
 
 async def ask(line: Line, at: int, *, unit: int = 1, fn: int = 3, count: int = 2, **options: Any) -> bytes:

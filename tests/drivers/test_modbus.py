@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drivers.contract import BadReply, NoReply, Refused
-from drivers.framing import RtuFraming
-from drivers.line import Line
 from drivers.modbus import ModbusDevice, read_pdu, write_pdu
 from drivers.profile import load, read_profile
 from drivers.sample import Quality
-from drivers.wire import SerialWire
 from tests.drivers.rtu_server import Mode, RtuServer, adu, answer, word
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from drivers.line import Line
 
 LOGGER = """
 schema = 1
@@ -144,21 +141,6 @@ class Relays:
         elif not self.stuck:
             self.setting = value
         return [(0.0, request)]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RtuServer]:
-    server = RtuServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def line(server: RtuServer) -> AsyncIterator[Line]:
-    line = Line(SerialWire(server.port, Mode()), RtuFraming(), "rs485-1")
-    await line.open()
-    yield line
-    line.close()
 
 
 def device(text: str, unit: int = 5) -> ModbusDevice:

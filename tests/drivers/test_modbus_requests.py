@@ -21,7 +21,7 @@ from drivers.wire import SerialWire, TcpWire
 from tests.drivers.rtu_server import Mode, RtuServer, adu, answer, word
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from drivers.model import CompiledBlock, Profile
@@ -50,21 +50,6 @@ class Still:
 
 def device(its: Profile, unit: int = 1) -> ModbusDevice:
     return ModbusDevice("d", its.compile("d"), unit, Still())
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RtuServer]:
-    server = RtuServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def line(server: RtuServer) -> AsyncIterator[Line]:
-    line = Line(SerialWire(server.port, Mode()), RtuFraming(), "rs485-1")
-    await line.open()
-    yield line
-    line.close()
 
 
 def asked(server: RtuServer) -> list[tuple[int, int, int]]:

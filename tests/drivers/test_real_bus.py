@@ -20,25 +20,10 @@ from tests.drivers.rtu_server import Mode, RtuServer, adu, answer, data, read
 from tests.drivers.test_line_tcp import TcpServer, reply_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
 TIMEOUT_S, SLOWEST_S = 0.05, 0.15
 WRITE = b"\x06\x00\x07\x12\x34"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RtuServer]:
-    server = RtuServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def line(server: RtuServer) -> AsyncIterator[Line]:
-    line = Line(SerialWire(server.port, Mode()), RtuFraming(), "rs485-1")
-    await line.open()
-    yield line
-    line.close()
 
 
 async def ask(line: Line, at: int, *, unit: int = 1, count: int = 2, **options: Any) -> bytes:
